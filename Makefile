@@ -1,0 +1,32 @@
+# Two commands are all: `make demo` and `make test`. Both create .venv on first use.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test check bench clean
+
+demo: $(STAMP)  ## the main job on the built-in synthetic scenes
+	$(BIN)/edgeaudio distill --demo -o runs/demo
+
+test: $(STAMP)  ## the test suite
+	$(BIN)/python -m pytest
+
+check: $(STAMP)  ## lint, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(STAMP)  ## benchmarks; each prints a ratio to its reference, measured in the same run
+	$(BIN)/python benchmarks/distillation_step.py
+	$(BIN)/python benchmarks/cold_start.py
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+# torch first and alone: pinned, it is a plain CPU build where there is one
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist

@@ -1,0 +1,162 @@
+"""The bundle: the folder that is shipped, and the one place that knows its file names.
+
+::
+
+    bundle/
+      bundle.json      schema, labels, sample rate, window, front end and its hash, graphs, metrics, limit
+                       verdict, versions, and the SHA-256 of every other file
+      model.onnx       waveform → scores, float32
+      model.int8.onnx  the same with an integer network; the front end stays float32
+      golden.npz       waveforms, and the scores that each graph gave for them where the bundle was made
+      README.md        the model card
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgeaudio.config import FrontEndSpec
+from edgeaudio.errors import BundleError, RecipeError, did_you_mean
+from edgeaudio.recipes import from_table
+
+SCHEMA = 1
+MANIFEST, CARD, GOLDEN = "bundle.json", "README.md", "golden.npz"
+GRAPH_FILES = {"fp32": "model.onnx", "int8": "model.int8.onnx"}
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What a bundle says of itself; the files lie in `folder`."""
+
+    folder: Path
+    name: str
+    labels: tuple[str, ...]
+    """Class names in the order of the scores."""
+    sample_rate: int
+    """Hz."""
+    window_samples: int
+    """Length of one inference."""
+    hop_samples: int
+    """Distance of the windows that a longer clip is cut into."""
+    frontend: FrontEndSpec
+    graphs: dict[str, str]
+    """Precision → file name."""
+    default_graph: str
+    """The precision that is used where none is asked for."""
+    metrics: dict[str, Any] = field(default_factory=dict)
+    """Accuracy of each graph on held-out clips."""
+    limits: dict[str, Any] | None = None
+    """The complexity verdict; None where no rule set was asked for."""
+    versions: dict[str, str] = field(default_factory=dict)
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """File name → its `bytes` and `sha256`."""
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the manifest, which holds those of all other files."""
+        return _sha256(self.folder / MANIFEST)
+
+    def graph_path(self, graph: str | None = None) -> Path:
+        """The file of a graph; the default one where none is named."""
+        graph = graph or self.default_graph
+        if graph not in self.graphs:
+            raise BundleError(f"{self.folder} has no graph {graph!r}; {did_you_mean(graph, self.graphs)}")
+        return self.folder / self.graphs[graph]
+
+
+def write_manifest(bundle: Bundle) -> Bundle:
+    """Write `bundle.json` over the files that lie in the folder; returns the bundle with their hashes."""
+    files = {
+        path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+        for path in sorted(bundle.folder.iterdir())
+        if path.name != MANIFEST
+    }
+    manifest = {
+        "schema": SCHEMA,
+        "name": bundle.name,
+        "labels": list(bundle.labels),
+        "sample_rate": bundle.sample_rate,
+        "window_samples": bundle.window_samples,
+        "hop_samples": bundle.hop_samples,
+        "frontend": vars(bundle.frontend),
+        "frontend_hash": bundle.frontend.hash,
+        "graphs": bundle.graphs,
+        "default_graph": bundle.default_graph,
+        "metrics": bundle.metrics,
+        "limits": bundle.limits,
+        "versions": bundle.versions,
+        "files": files,
+    }
+    text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
+    (bundle.folder / MANIFEST).write_text(text, encoding="utf-8")
+    return read_bundle(bundle.folder)
+
+
+def read_bundle(path: str | Path) -> Bundle:
+    """Read a bundle and check that it is whole.
+
+    Args:
+        path: the bundle's folder, or a run's folder that holds `bundle/`.
+
+    Raises:
+        BundleError: not a bundle, from another schema, or a file is missing or was changed.
+    """
+    folder = Path(path)
+    if not (folder / MANIFEST).is_file() and (folder / "bundle" / MANIFEST).is_file():
+        folder = folder / "bundle"
+    manifest = _manifest(folder)
+    _check_files(folder, manifest)
+    try:
+        frontend = from_table(FrontEndSpec, manifest["frontend"], f"{folder / MANIFEST}: frontend")
+        if frontend.hash != manifest["frontend_hash"]:
+            raise BundleError(
+                f"{folder / MANIFEST}: the front end has the hash {frontend.hash}, but the graphs were made "
+                f"with {manifest['frontend_hash']}; export the bundle again"
+            )
+        return Bundle(
+            folder=folder, name=manifest["name"], labels=tuple(manifest["labels"]),
+            sample_rate=manifest["sample_rate"], window_samples=manifest["window_samples"],
+            hop_samples=manifest["hop_samples"], frontend=frontend, graphs=manifest["graphs"],
+            default_graph=manifest["default_graph"], metrics=manifest["metrics"], limits=manifest["limits"],
+            versions=manifest["versions"], files=manifest["files"],
+        )  # fmt: skip
+    except (KeyError, TypeError, AttributeError, RecipeError) as error:
+        raise BundleError(
+            f"{folder / MANIFEST} is not a valid manifest ({error}); export the bundle again"
+        ) from error
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    if not path.is_file():
+        there = "no such folder" if not folder.exists() else f"it has no {MANIFEST}"
+        raise BundleError(f"{folder} is not a bundle ({there}); edgeaudio distill writes one as RUN/bundle")
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        schema = manifest["schema"]
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise BundleError(f"{path} is not a valid manifest ({error}); export the bundle again") from error
+    if schema != SCHEMA:
+        way_out = (
+            "update edgeaudio" if isinstance(schema, int) and schema > SCHEMA else "export the bundle again"
+        )
+        raise BundleError(f"{path} has schema {schema!r}, this edgeaudio reads schema {SCHEMA}; {way_out}")
+    return manifest
+
+
+def _check_files(folder: Path, manifest: dict[str, Any]) -> None:
+    files = manifest.get("files")
+    for name, facts in files.items() if isinstance(files, dict) else []:
+        path = folder / name
+        if not path.is_file():
+            raise BundleError(f"{path} is missing; copy the bundle again as a whole")
+        if _sha256(path) != facts.get("sha256"):
+            raise BundleError(f"{path} was changed or damaged (its SHA-256 differs); copy the bundle again")
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,366 @@
+"""The command line: one function a verb. Heavy imports stand inside the verb that needs them.
+
+Answers go to standard output, progress and warnings to standard error. Exit code 0: done as asked; 1: a
+limit, parity or accuracy bound was missed; 2: wrong use or unreadable input, said in one sentence.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from edgeaudio import __version__
+from edgeaudio.answers import print_json
+from edgeaudio.cli_ask import complexity, evaluate, predict
+from edgeaudio.cli_data import data_app
+from edgeaudio.cli_options import (
+    DataArgument,
+    DeviceOption,
+    FoldOption,
+    ForceOption,
+    JsonOption,
+    LabelColumn,
+    LimitsOption,
+    OutputOption,
+    PathColumn,
+    QuietOption,
+    SeedOption,
+    SetOption,
+    SkipBadOption,
+    StudentOption,
+    TargetOption,
+    need_training,
+)
+from edgeaudio.console import Console
+from edgeaudio.errors import BoundError, EdgeAudioError
+
+if TYPE_CHECKING:
+    from edgeaudio.training.distill import Outcome
+    from edgeaudio.training.job import Job
+
+app = typer.Typer(
+    name="edgeaudio",
+    help="Turn labelled sound into a tiny classifier that is proven to fit its device.",
+    epilog="Start here: edgeaudio distill --demo",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(data_app, name="data")
+
+DEMO_TEACHER, DEMO_STUDENT = "cp_resnet_128k", "dcase2024_baseline"
+DEMO_SETTINGS = ["teacher.train.epochs=12", "student.train.epochs=24"]
+
+# ── the main job ─────────────────────────────────────────────────────────────────────────────────
+
+
+@app.command()
+def distill(
+    data: Annotated[
+        Path | None, typer.Argument(help="A folder of class folders, an ESC-50 style folder, or a CSV.")
+    ] = None,
+    student: StudentOption = DEMO_STUDENT,
+    teacher: Annotated[
+        list[str] | None,
+        typer.Option("--teacher", "-t", help="Teacher recipe; repeat it for an ensemble (mean logits)."),
+    ] = None,
+    limits: LimitsOption = "dcase2024",
+    target: Annotated[str, typer.Option(help="Where the graph will run: a name under export/.")] = "x86",
+    output: OutputOption = None,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Use the built-in synthetic scenes; no data needed.")
+    ] = False,
+    fold: FoldOption = None,
+    folds: Annotated[str | None, typer.Option(help="all: cross-validate over the official folds.")] = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    settings: SetOption = None,
+    skip_bad: SkipBadOption = False,
+    force: ForceOption = None,
+    path_column: PathColumn = "path",
+    label_column: LabelColumn = "label",
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """From a folder of labelled sounds to a bundle and a report: the whole job.
+
+    Trains the teacher, stores its logits, distils the student, quantises it, checks it against the limits,
+    exports one static graph (waveform in, scores out), proves every hop on held-out clips, and writes
+    OUTPUT/bundle and OUTPUT/report.html. Run the same command again to go on after an interruption.
+    """
+    need_training()
+    from edgeaudio.training.distill import run
+
+    console = Console(quiet)
+    if demo:
+        if data is not None:
+            raise EdgeAudioError("--demo brings its own sounds; leave DATA out")
+        output = output or Path("runs/demo")
+        data = _demo_data(output, console)
+        settings = [*DEMO_SETTINGS, *(settings or [])]
+    if data is None:
+        raise EdgeAudioError("no data given; name a folder of sounds, or try it with --demo")
+    output = output or Path("runs") / data.stem
+    job = _job(
+        data, student, teacher or [DEMO_TEACHER], limits, target, fold, seed, settings, skip_bad,
+        path_column, label_column,
+    )  # fmt: skip
+    if folds is not None:
+        _cross_validate(job, folds, fold, output, device, console, force, as_json)
+        return
+    outcome = run(job, output, device, console, force=force)
+    report = _write_report(outcome)
+    _answer(outcome, report, as_json)
+    if demo and not as_json:
+        _demo_prediction(outcome)
+
+
+@app.command()
+def train(
+    data: DataArgument,
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="Recipe under teachers/ or students/, or a TOML file.")
+    ],
+    output: OutputOption = None,
+    limits: LimitsOption = "none",
+    target: TargetOption = "x86",
+    fold: FoldOption = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    settings: SetOption = None,
+    skip_bad: SkipBadOption = False,
+    force: ForceOption = None,
+    path_column: PathColumn = "path",
+    label_column: LabelColumn = "label",
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Train one model alone, without a teacher; quantize and export go on from its run."""
+    need_training()
+    from edgeaudio.training.distill import run
+
+    output = output or Path("runs") / data.stem
+    job = _job(
+        data, model, [], limits, target, fold, seed, settings, skip_bad, path_column, label_column
+    )  # fmt: skip
+    outcome = run(job, output, device, Console(quiet), until="student", force=force)
+    test = outcome.stages["student"].result["test"]
+    if as_json:
+        weights = outcome.stages["student"].folder / "model.safetensors"
+        print_json(
+            {"run": str(output), "weights": str(weights), "params": outcome.count.params, "test": test}
+        )
+    else:
+        typer.echo(f"{job.student.name}: {100 * test['accuracy']:.2f} % on {test['clips']} held-out clips")
+        typer.echo(f"go on with: edgeaudio export {output}")
+
+
+@app.command()
+def quantize(
+    run: Annotated[Path, typer.Argument(help="A run that distill or train made.")],
+    target: TargetOption = "x86",
+    max_drop: Annotated[
+        float, typer.Option(help="Accuracy it may cost, in points; one clip is always allowed.")
+    ] = 2.0,
+    device: DeviceOption = "auto",
+    force: ForceOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Quantise a run's model for a target and show what it costs; the bundle is left as it is."""
+    outcome = _go_on(run, target, max_drop, device, Console(quiet), "measure", force)
+    if as_json:
+        print_json({"models": outcome.measured["models"], "parity": outcome.measured["parity"]})
+        return
+    for row in outcome.measured["models"]:
+        typer.echo(f"{row['role']:14} {100 * row['accuracy']:6.2f} %")
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="A run that distill or train made.")],
+    target: TargetOption = "x86",
+    device: DeviceOption = "auto",
+    force: ForceOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Write a run's static graphs, bundle and report."""
+    outcome = _go_on(run, target, None, device, Console(quiet), "bundle", force)
+    _answer(outcome, _write_report(outcome), as_json)
+
+
+for verb in (evaluate, complexity, predict):
+    app.command()(verb)
+
+
+# ── what the verbs share ─────────────────────────────────────────────────────────────────────────
+
+
+def _job(
+    data: Path, student: str, teachers: list[str], limits: str, target: str, fold: str | None, seed: int,
+    settings: list[str] | None, skip_bad: bool, path_column: str, label_column: str,
+) -> Job:  # fmt: skip
+    from edgeaudio.data.readers import CsvColumns
+    from edgeaudio.recipes import load_recipe, load_target, settings_for
+    from edgeaudio.training.job import Job
+
+    return Job(
+        data=data,
+        student=load_recipe(student, "students", settings_for("student", settings)),
+        teachers=tuple(load_recipe(t, "teachers", settings_for("teacher", settings)) for t in teachers),
+        target=load_target(target),
+        limits=None if limits == "none" else limits,
+        fold=fold,
+        seed=seed,
+        skip_bad=skip_bad,
+        columns=CsvColumns(path_column, label_column),
+    )
+
+
+def _go_on(
+    run_folder: Path,
+    target: str,
+    max_drop: float | None,
+    device: str,
+    console: Console,
+    until: str,
+    force: str | None,
+) -> Outcome:
+    need_training()
+    from dataclasses import replace
+
+    from edgeaudio.recipes import load_target
+    from edgeaudio.training.distill import run
+    from edgeaudio.training.job import load_job
+
+    job = replace(load_job(run_folder), target=load_target(target))
+    if max_drop is not None:
+        job = replace(job, max_drop=max_drop / 100)
+    return run(job, run_folder, device, console, until, force)
+
+
+def _cross_validate(
+    job: Job,
+    folds: str,
+    fold: str | None,
+    output: Path,
+    device: str,
+    console: Console,
+    force: str | None,
+    as_json: bool,
+) -> None:
+    if folds != "all" or fold is not None:
+        raise EdgeAudioError("--folds takes the word all and excludes --fold; a single fold is --fold NAME")
+    from edgeaudio.report import write
+    from edgeaudio.training.folds import run_folds
+
+    summary = run_folds(job, output, device, console, force, _write_report)
+    path = write(summary, output)
+    if as_json:
+        print_json({"folds": summary["folds"], "summary": summary["folds_summary"], "report": str(path)})
+        return
+    for role, figures in summary["folds_summary"].items():
+        typer.echo(f"{role:14} {100 * figures['mean']:6.2f} % ± {100 * figures['spread']:.2f} over the folds")
+    typer.echo(f"report         {path}")
+
+
+def _write_report(outcome: Outcome) -> Path:
+    from edgeaudio.report import write
+    from edgeaudio.report.summary import examples, summarise
+
+    return write(summarise(outcome), outcome.folder, examples(outcome))
+
+
+def _answer(outcome: Outcome, report: Path, as_json: bool) -> None:
+    bundle = outcome.folder / "bundle"
+    if as_json:
+        print_json(
+            {
+                "bundle": str(bundle),
+                "bundle_hash": outcome.bundle.hash,
+                "report": str(report),
+                "verdict": outcome.verdict.to_json() if outcome.verdict else None,
+                "models": outcome.measured["models"],
+                "parity": outcome.measured["parity"],
+            }
+        )
+        return
+    for row in outcome.measured["models"]:
+        typer.echo(f"{row['role']:14} {100 * row['accuracy']:6.2f} %")
+    for device in outcome.measured["test"]["per_device"]:
+        seen = "seen" if device["seen"] else "unseen in training"
+        typer.echo(
+            f"{'device ' + device['device']:14} {100 * device['accuracy']['student int8']:6.2f} %  ({seen})"
+        )
+    if outcome.verdict:
+        typer.echo(f"{'limits':14} {outcome.verdict.sentence}")
+    typer.echo(f"{'bundle':14} {bundle}")
+    typer.echo(f"{'report':14} {report}")
+
+
+def _demo_data(output: Path, console: Console) -> Path:
+    from edgeaudio.data import synth
+
+    manifest = synth.write(output / "scenes")
+    console.stage("scenes", f"built-in synthetic scenes in {manifest.parent}")
+    return manifest.parent
+
+
+def _demo_prediction(outcome: Outcome) -> None:
+    from edgeaudio.predictor import load
+
+    clip = next(clip for clip in outcome.clips if clip.split == "test")
+    prediction = load(outcome.folder / "bundle").predict_file(clip.path)
+    typer.echo(
+        f"{'prediction':14} {outcome.clips.name_of(clip)} → {prediction.label} ({prediction.score:.2f})"
+    )
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"edgeaudio {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def _fail(sentence: str, code: int) -> NoReturn:
+    typer.echo(f"error: {sentence}", err=True)
+    sys.exit(code)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake becomes one sentence and an exit code."""
+    try:
+        app()
+    except BoundError as error:
+        _fail(str(error), 1)
+    except EdgeAudioError as error:
+        _fail(str(error), 2)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        if error.errno in _NO_SPACE:
+            _fail(f"{where}the disk is full; free some space and run the same command again: it goes on", 2)
+        if isinstance(error, PermissionError | FileExistsError | NotADirectoryError | IsADirectoryError):
+            _fail(f"{where}{(error.strerror or str(error)).lower()}", 2)
+        raise
+
+
+if __name__ == "__main__":
+    main()

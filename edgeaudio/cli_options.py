@@ -1,0 +1,60 @@
+"""Options that several verbs of the command line share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgeaudio.errors import MissingExtraError
+
+DataArgument = Annotated[
+    Path, typer.Argument(help="A folder of class folders, an ESC-50 style folder, or a CSV (path,label,…).")
+]
+StudentOption = Annotated[
+    str, typer.Option("--student", "-s", help="Student recipe: a name under students/ or a TOML file.")
+]
+LimitsOption = Annotated[
+    str, typer.Option("--limits", "-l", help="Rule set (dcase2020 … dcase2025), a TOML file, or none.")
+]
+OutputOption = Annotated[
+    Path | None, typer.Option("--output", "-o", help="The run's folder; runs/<data> if not given.")
+]
+SeedOption = Annotated[int, typer.Option(min=0, help="Seed of every random draw.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change a recipe: student.train.epochs=30, teacher.augment.mixup_alpha=0.2 …"),
+]
+FoldOption = Annotated[str | None, typer.Option(help="Fold to hold out as test (default: the first).")]
+SkipBadOption = Annotated[bool, typer.Option("--skip-bad", help="List unreadable clips and leave them out.")]
+ForceOption = Annotated[str | None, typer.Option(help="Redo a stage, and all that follow it.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Answer as JSON on standard output.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+BundleArgument = Annotated[Path, typer.Argument(help="A bundle, or a run that holds one.")]
+GraphOption = Annotated[str | None, typer.Option(help="int8 or fp32; the bundle's default if not given.")]
+PathColumn = Annotated[str, typer.Option(help="Column of the CSV that holds the path.")]
+LabelColumn = Annotated[str, typer.Option(help="Column of the CSV that holds the label.")]
+TargetOption = Annotated[str, typer.Option("--target", "-t", help="Where it will run: a name under export/.")]
+
+
+def need_training() -> None:
+    """Say what to install where the training half is missing, before anything is done."""
+    import importlib.util
+
+    needed = (
+        "torch",
+        "lightning_fabric",
+        "onnx",
+        "onnxscript",
+        "safetensors",
+        "sklearn",
+        "matplotlib",
+        "jinja2",
+    )
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingExtraError(
+            f"this verb needs {', '.join(missing)}; install it with: pip install 'edgeaudio[train]'"
+        )

@@ -1,0 +1,208 @@
+"""The official DCASE counter: parameters and multiply-accumulates as the challenge tool reports them.
+
+Reproduces torchinfo 1.8's ``total_mult_adds`` to the last digit, its blind spots included. Once for each
+call of a leaf module, over the parameters that the leaf itself holds:
+
+* named ``weight`` or ``bias``, class name contains "Conv": numel × batch × positions of the output. A bias
+  is counted at every position, so folding batch norm lowers the parameters and *raises* the MACs.
+* named ``weight`` or ``bias``, any other class: numel × batch. So a batch norm costs 2·C, and a Linear
+  over tokens is counted for one token only.
+* a longer name with ``weight`` or ``bias`` in it (recurrent layers): numel × the output's first two axes.
+* anything else, and whatever is not a module (attention products, functional calls, pooling): 0.
+
+Parameters are all of ``parameters()``, zeros included, buffers (running statistics) left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from edgeaudio.errors import RecipeError
+
+if TYPE_CHECKING:  # torch itself is imported with the first count, so that limits can be read without it
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class LayerCount:
+    """One call of one leaf module, or what a module holds outside its leaves."""
+
+    name: str
+    """Path of the module in the model."""
+    kind: str
+    """Its class."""
+    output_shape: tuple[int, ...]
+    """Shape of what it answered; empty where it was never called."""
+    params: int
+    """Its parameters; 0 where an earlier row already has them."""
+    macs: int
+    """Its multiply-accumulates."""
+
+
+@dataclass(frozen=True, repr=False)
+class Count:
+    """What the official counter says about one model at one input shape."""
+
+    params: int
+    """All parameters, zeros included."""
+    macs: int
+    """Multiply-accumulates of one forward pass."""
+    layers: tuple[LayerCount, ...]
+    """Rows that add up to both."""
+    input_shape: tuple[int, ...]
+    """What was counted: one inference."""
+    nonzero: int | None = None
+    """Parameters that are not zero, for the rules of 2020 and 2021; None if nobody looked."""
+
+    def bytes(self, bits: int, *, nonzero_only: bool = False) -> int:
+        """Size of the parameters in bytes when each takes `bits` bits."""
+        params = self.nonzero if nonzero_only and self.nonzero is not None else self.params
+        return math.ceil(params * bits / 8)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain numbers, texts and lists, ready for `json.dumps`."""
+        layers = [{**asdict(layer), "output_shape": list(layer.output_shape)} for layer in self.layers]
+        return {
+            "params": self.params,
+            "nonzero": self.nonzero,
+            "macs": self.macs,
+            "input_shape": list(self.input_shape),
+            "layers": layers,
+        }
+
+    def to_markdown(self) -> str:
+        """A table of the layers that cost something, and the total."""
+        rows = [
+            f"| {layer.name} | {layer.kind} | {' × '.join(map(str, layer.output_shape))} "
+            f"| {layer.params:,} | {layer.macs:,} |"
+            for layer in self.layers
+            if layer.params or layer.macs
+        ]
+        total = f"| **total** | | | **{self.params:,}** | **{self.macs:,}** |"
+        head = ["| layer | kind | output | parameters | MACs |", "| --- | --- | --- | ---: | ---: |"]
+        return "\n".join([*head, *rows, total]) + "\n"
+
+    def __repr__(self) -> str:
+        return f"Count({self.params:,} parameters, {self.macs:,} MACs at input {self.input_shape})"
+
+
+def official(model: nn.Module, input_shape: tuple[int, ...]) -> Count:
+    """Count a model as the DCASE 2022–25 tools do, without changing it.
+
+    Runs one forward pass of zeros in eval mode, without gradients, and puts every module's training flag
+    back. The limits are meant for one second of audio at batch 1.
+
+    Args:
+        model: any module that takes one tensor; measured in the dtype and on the device of its parameters.
+        input_shape: shape of the input, e.g. `(1, 1, mels, frames)`; the batch multiplies the MACs.
+
+    Raises:
+        RecipeError: the model can't take an input of that shape.
+
+    Source: rules of torchinfo 1.8.0, as used by the DCASE Task 1 complexity tools.
+    """
+    import torch
+
+    shape = tuple(input_shape)
+    if not shape or not all(type(size) is int and size > 0 for size in shape):
+        raise RecipeError(
+            f"input shape is {shape}; it must hold positive sizes, e.g. (batch, 1, mels, frames)"
+        )
+    parameters = list(model.parameters())
+    like = parameters[0] if parameters else torch.zeros(())
+    dtype = like.dtype if like.dtype.is_floating_point else torch.float32
+    x = torch.zeros(shape, dtype=dtype, device=like.device)
+
+    with _evaluating(model), torch.no_grad(), _recording(model) as calls:
+        try:
+            model(x)
+        except (RuntimeError, ValueError, IndexError) as error:
+            reason = str(error).splitlines()[0]
+            raise RecipeError(
+                f"{type(model).__name__} can't take an input of shape {shape} ({reason}); "
+                "give it the shape of one inference, e.g. (1, 1, mels, frames)"
+            ) from error
+    return Count(
+        params=sum(p.numel() for p in parameters),
+        macs=sum(layer.macs for layer in calls),
+        layers=(*calls, *_left_over(model, calls)),
+        input_shape=shape,
+        nonzero=sum(int(torch.count_nonzero(p)) for p in parameters),
+    )
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode inside; afterwards each module has its own flag back, frozen batch norms too."""
+    flags = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, flag in flags:
+            module.training = flag
+
+
+@contextmanager
+def _recording(model: nn.Module) -> Iterator[list[LayerCount]]:
+    """Collects a row for each call of a leaf module, in the order of the calls."""
+    rows: list[LayerCount] = []
+    seen: set[int] = set()  # ids of parameters that have a row
+
+    def record(name: str, module: nn.Module, output: object) -> None:
+        shape = _shape(output)
+        params = [p for p in module.parameters() if id(p) not in seen]
+        seen.update(id(p) for p in params)
+        numel = sum(p.numel() for p in params)
+        rows.append(LayerCount(name, type(module).__name__, shape, numel, _macs(module, shape)))
+
+    leaves = [(name, module) for name, module in model.named_modules() if not any(module.children())]
+    handles = [
+        module.register_forward_hook(lambda module, _, output, name=name: record(name, module, output))
+        for name, module in leaves
+    ]
+    try:
+        yield rows
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _macs(module: nn.Module, shape: tuple[int, ...]) -> int:
+    """Multiply-accumulates of one call of a leaf that answered `shape`."""
+    batch = shape[0] if shape else 0
+    macs = 0
+    for name, parameter in module.named_parameters():
+        if name in ("weight", "bias"):
+            conv = "Conv" in type(module).__name__
+            macs += parameter.numel() * (batch * math.prod(shape[2:]) if conv else batch)
+        elif "weight" in name or "bias" in name:
+            macs += parameter.numel() * math.prod(shape[:2])
+    return macs
+
+
+def _shape(output: object) -> tuple[int, ...]:
+    """Shape of a module's answer: of the first tensor of several, of the last of a dictionary."""
+    if isinstance(output, Mapping):
+        output = list(output.values())[-1] if output else None
+    while isinstance(output, (tuple, list)):
+        output = output[0] if output else None
+    return tuple(output.shape) if hasattr(output, "shape") else ()
+
+
+def _left_over(model: nn.Module, calls: list[LayerCount]) -> list[LayerCount]:
+    """Rows for parameters outside the leaves that ran: they have a size but, officially, no cost."""
+    called = {row.name for row in calls}
+    modules = dict(model.named_modules())
+    seen = {id(p) for name in called for p in modules[name].parameters()}
+    rows = []
+    for name, module in modules.items():
+        own: list[Tensor] = [p for p in module.parameters(recurse=False) if id(p) not in seen]
+        if own:
+            seen.update(id(p) for p in own)
+            rows.append(LayerCount(name, type(module).__name__, (), sum(p.numel() for p in own), 0))
+    return rows

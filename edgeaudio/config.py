@@ -1,0 +1,344 @@
+"""Every decision as a frozen dataclass, a sentence under each field.
+
+A recipe says which model, seen through which front end, trained how. Architectures have no role:
+the same recipe can be a teacher in one job and a student in another. `recipes.py` reads them from TOML.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgeaudio.errors import RecipeError, did_you_mean
+
+
+def content_hash(value: Any) -> str:
+    """SHA-256 of anything made of dataclasses, dicts, lists, strings and numbers."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def canonical_json(value: Any) -> str:
+    """One spelling for one value: sorted keys, no spaces, dataclasses as objects."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain, ensure_ascii=False)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    if isinstance(value, Path):
+        return value.as_posix()
+    raise TypeError(f"{type(value).__name__} has no canonical form")
+
+
+def require(condition: bool, sentence: str) -> None:
+    """Raise a `RecipeError` with the sentence unless the condition holds."""
+    if not condition:
+        raise RecipeError(sentence)
+
+
+def _choice(value: str, known: tuple[str, ...], what: str) -> None:
+    if value not in known:
+        raise RecipeError(f"{what} is {value!r}; {did_you_mean(str(value), known)}")
+
+
+_FRONT_END_CHOICES = {
+    "window": ("hann", "hann_symmetric", "hamming", "povey"),
+    "mel_scale": ("htk", "slaney", "kaldi"),
+    "mel_norm": ("none", "slaney"),
+    "log": ("ln", "log10", "db", "none"),
+}
+
+
+@dataclass(frozen=True)
+class FrontEndSpec:
+    """Waveform `(batch, samples)` → log-mel `(batch, 1, mels, frames)`, fully described.
+
+    The log-mel is ``(log(power-mel with offset or floor) + shift) * scale``, squared on request.
+    """
+
+    sample_rate: int = 32000
+    """Hz."""
+    n_fft: int = 4096
+    """DFT length in samples."""
+    win_length: int = 3072
+    """Window length in samples; centred in the DFT and zero-padded to ``n_fft``."""
+    hop_length: int = 500
+    """Samples between frames."""
+    n_mels: int = 256
+    """Mel bands."""
+    fmin: float = 0.0
+    """Lowest mel edge in Hz."""
+    fmax: float = 16000.0
+    """Highest mel edge in Hz."""
+    window: str = "hann"
+    """``hann`` (periodic), ``hann_symmetric``, ``hamming`` (periodic) or ``povey`` (Kaldi's)."""
+    mel_scale: str = "htk"
+    """``htk`` or ``slaney`` (triangles linear in Hz), or ``kaldi`` (triangles linear in mel)."""
+    mel_norm: str = "none"
+    """``none``, or ``slaney`` for triangles of equal area."""
+    log: str = "ln"
+    """``ln``, ``log10``, ``db`` (10·log10) or ``none`` (the mel power itself)."""
+    log_offset: float = 1e-5
+    """Added to the mel power before the logarithm."""
+    log_floor: float = 0.0
+    """The mel power is lifted to at least this before the logarithm."""
+    shift: float = 0.0
+    """Added after the logarithm."""
+    scale: float = 1.0
+    """Multiplied after the shift."""
+    squared: bool = False
+    """Square the result (the BirdCLEF front end)."""
+    pre_emphasis: float = 0.0
+    """Coefficient a of y[n] = x[n+1] − a·x[n] over the whole signal (one sample shorter); 0 is off."""
+    center: bool = True
+    """Reflect-pad by half a DFT so that frame t is centred on sample t·hop; else only whole windows."""
+    frame_pre_emphasis: float = 0.0
+    """Kaldi's pre-emphasis inside each frame, y[n] = x[n] − a·x[max(n−1, 0)]; 0 is off."""
+    remove_dc: bool = False
+    """Subtract each frame's mean before anything else (Kaldi)."""
+
+    def __post_init__(self) -> None:
+        for item in dataclasses.fields(self):
+            if item.type == "float":  # 8000 and 8000.0 are one front end and must have one hash
+                object.__setattr__(self, item.name, float(getattr(self, item.name)))
+        for name in ("sample_rate", "n_fft", "win_length", "hop_length", "n_mels"):
+            require(
+                getattr(self, name) > 0, f"front end: {name} is {getattr(self, name)}; it must be positive"
+            )
+        require(
+            self.win_length <= self.n_fft,
+            f"front end: win_length {self.win_length} is longer than n_fft {self.n_fft}; raise n_fft",
+        )
+        require(
+            0 <= self.fmin < self.fmax <= self.sample_rate / 2,
+            f"front end: mel edges {self.fmin}–{self.fmax} Hz must rise and stay below "
+            f"half the sample rate ({self.sample_rate / 2:g} Hz)",
+        )
+        for name, known in _FRONT_END_CHOICES.items():
+            _choice(getattr(self, name), known, f"front end: {name}")
+
+    def frames(self, samples: int) -> int:
+        """Number of frames for a waveform of that many samples."""
+        samples -= 1 if self.pre_emphasis else 0
+        if self.center:
+            return samples // self.hop_length + 1
+        return max(0, (samples - self.win_length) // self.hop_length + 1)
+
+    @property
+    def hash(self) -> str:
+        """Twelve hex digits that name this front end; stored in every bundle."""
+        return content_hash(self)[:12]
+
+
+_AUGMENT_MEL = FrontEndSpec(
+    n_fft=1024, win_length=800, hop_length=320, n_mels=128, fmax=15000, window="hann_symmetric",
+    mel_scale="kaldi", log_offset=1e-5, shift=4.5, scale=0.2, pre_emphasis=0.97,
+)  # fmt: skip
+
+PRESETS: dict[str, FrontEndSpec] = {
+    # DCASE 2024/25 Task 1 baseline
+    "dcase2024": FrontEndSpec(),
+    # PaSST, EfficientAT
+    "passt": _AUGMENT_MEL,
+    # CP-Mobile and CP-ResNet of the DCASE 2023 and 2022 submissions
+    "cp_mobile": dataclasses.replace(
+        _AUGMENT_MEL, n_fft=4096, win_length=3072, hop_length=500, n_mels=256, fmax=15500
+    ),
+    "cp_resnet_2023": dataclasses.replace(
+        _AUGMENT_MEL, n_fft=4096, win_length=3072, hop_length=750, n_mels=256, fmax=15500
+    ),
+    "cp_resnet_2022": dataclasses.replace(
+        _AUGMENT_MEL, n_fft=2048, win_length=2048, hop_length=744, n_mels=256, fmax=16000
+    ),
+    # the DCASE 2023 toolkit's spectrum configuration
+    "dcase2023_toolkit": dataclasses.replace(
+        _AUGMENT_MEL, n_fft=2048, win_length=2000, hop_length=500, n_mels=256, fmax=16000
+    ),
+    # PANNs and PaddleSpeech
+    "panns": FrontEndSpec(
+        n_fft=1024, win_length=1024, hop_length=320, n_mels=64, fmin=50, fmax=14000,
+        mel_scale="slaney", mel_norm="slaney", log="db", log_offset=0.0, log_floor=1e-10,
+    ),
+    # BC-ResNet on Speech Commands
+    "bc_resnet": FrontEndSpec(
+        sample_rate=16000, n_fft=512, win_length=480, hop_length=160, n_mels=40, fmax=8000, log_offset=1e-6
+    ),
+    # BirdCLEF 2021, second place
+    "birdclef2021": FrontEndSpec(
+        n_fft=1024, win_length=1024, hop_length=320, n_mels=128, fmax=14000, log="db",
+        log_offset=0.0, log_floor=1e-10, shift=80.0, scale=1 / 80, squared=True,
+    ),
+    # DCASE 2022 Task 1 baseline: 40 ms windows, 20 ms hop
+    "dcase2022": FrontEndSpec(
+        sample_rate=44100, n_fft=2048, win_length=1764, hop_length=882, n_mels=40, fmax=22050
+    ),
+    # Kaldi's fbank features at 16 kHz
+    "kaldi": FrontEndSpec(
+        sample_rate=16000, n_fft=512, win_length=400, hop_length=160, n_mels=40, fmin=20, fmax=8000,
+        window="povey", mel_scale="kaldi", log_offset=0.0, log_floor=1.1920928955078125e-07,
+        center=False, frame_pre_emphasis=0.97, remove_dc=True,
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """An architecture by name, with the options of its constructor."""
+
+    name: str
+    """A name that ``edgeaudio.models.build`` knows."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the architecture; checked when it is built."""
+
+
+@dataclass(frozen=True)
+class AugmentSpec:
+    """What is done to a training batch; every draw comes from the job's seed."""
+
+    mixup_alpha: float = 0.3
+    """Beta parameter of mixup; 0 is off."""
+    mixup_p: float = 1.0
+    """Share of batches that are mixed."""
+    freq_mixstyle_p: float = 0.4
+    """Share of batches whose frequency-wise statistics are mixed."""
+    freq_mixstyle_alpha: float = 0.3
+    """Beta parameter of freq-MixStyle."""
+    roll_seconds: float = 0.125
+    """Largest circular shift in time, either way."""
+    gain_db: float = 0.0
+    """Largest change of level, either way."""
+    freq_mask: int = 0
+    """Widest band of mels that is blanked in each window; 0 is off."""
+
+    def __post_init__(self) -> None:
+        for name in ("mixup_p", "freq_mixstyle_p"):
+            value = getattr(self, name)
+            require(0 <= value <= 1, f"augment: {name} is {value}; it must lie between 0 and 1")
+        for name in ("mixup_alpha", "freq_mixstyle_alpha", "roll_seconds", "gain_db", "freq_mask"):
+            value = getattr(self, name)
+            require(value >= 0, f"augment: {name} is {value}; it must not be negative")
+
+
+@dataclass(frozen=True)
+class TrainSpec:
+    """How long and how fast a model learns."""
+
+    epochs: int = 60
+    """Passes over the training windows."""
+    windows_per_clip: int = 0
+    """Windows drawn from each clip an epoch; 0 draws as many as the clip holds side by side."""
+    batch_size: int = 64
+    """Windows in one optimiser step."""
+    micro_batch: int = 64
+    """Windows in one forward pass: small enough for the processor's cache; gradients accumulate."""
+    learning_rate: float = 1e-3
+    """Peak of the schedule."""
+    weight_decay: float = 1e-3
+    """AdamW's decoupled decay; biases and normalisation layers are spared."""
+    warmup_epochs: float = 2.0
+    """Linear rise from 0 to the peak."""
+    final_lr_ratio: float = 0.01
+    """The cosine decay ends at this share of the peak."""
+    ema_decay: float = 0.0
+    """Weights are averaged over steps with this memory and the average is what is kept; 0 is off."""
+    label_smoothing: float = 0.0
+    """Share of the target spread over all classes."""
+    precision: str = "auto"
+    """``auto`` (bf16 on an accelerator that has it, float32 on a CPU), ``32`` or ``bf16``."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "micro_batch"):
+            require(getattr(self, name) > 0, f"train: {name} is {getattr(self, name)}; it must be positive")
+        require(
+            self.windows_per_clip >= 0, f"train: windows_per_clip is {self.windows_per_clip}; use 0 or more"
+        )
+        require(self.learning_rate > 0, f"train: learning_rate is {self.learning_rate}; it must be positive")
+        require(0 <= self.ema_decay < 1, f"train: ema_decay is {self.ema_decay}; it must lie in [0, 1)")
+        require(
+            0 <= self.label_smoothing < 1, f"train: label_smoothing {self.label_smoothing} is not in [0, 1)"
+        )
+        _choice(self.precision, ("auto", "32", "bf16"), "train: precision")
+
+
+@dataclass(frozen=True)
+class DistillSpec:
+    """How a student listens to its teachers."""
+
+    temperature: float = 2.0
+    """Softens teacher and student alike; the soft loss is multiplied by its square."""
+    hard_label_weight: float = 0.1
+    """λ of λ·cross-entropy + (1 − λ)·T²·KL."""
+
+    def __post_init__(self) -> None:
+        require(self.temperature > 0, f"distill: temperature is {self.temperature}; it must be positive")
+        require(
+            0 <= self.hard_label_weight <= 1,
+            f"distill: hard_label_weight is {self.hard_label_weight}; it must lie between 0 and 1",
+        )
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One model, its front end and its training: what a file under `teachers/` or `students/` holds."""
+
+    name: str
+    """The file's name without its ending."""
+    model: ModelSpec
+    """The architecture."""
+    summary: str = ""
+    """One line for tables."""
+    source: str = ""
+    """The paper or report behind it."""
+    frontend: FrontEndSpec = PRESETS["dcase2024"]
+    """What the model hears."""
+    window_seconds: float = 1.0
+    """Length of one inference."""
+    train: TrainSpec = TrainSpec()
+    augment: AugmentSpec = AugmentSpec()
+    distill: DistillSpec = DistillSpec()
+
+    def __post_init__(self) -> None:
+        require(
+            self.window_seconds > 0,
+            f"{self.name}: window_seconds is {self.window_seconds}; it must be positive",
+        )
+        has_level = self.frontend.log != "none" and not self.frontend.squared
+        require(
+            has_level or not self.augment.gain_db,
+            f"{self.name}: augment.gain_db needs a front end with a plain logarithm; set it to 0",
+        )
+
+    @property
+    def window_samples(self) -> int:
+        """Samples in one inference."""
+        return round(self.window_seconds * self.frontend.sample_rate)
+
+    @property
+    def input_shape(self) -> tuple[int, int, int, int]:
+        """Shape of one log-mel, `(1, 1, mels, frames)`."""
+        return (1, 1, self.frontend.n_mels, self.frontend.frames(self.window_samples))
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a graph will run, and which integers it computes in."""
+
+    name: str
+    summary: str = ""
+    activation_type: str = "uint8"
+    """``uint8`` or ``int8``."""
+    activation_symmetric: bool = False
+    """Zero point fixed at the middle of the grid."""
+    weight_type: str = "int8"
+    """``int8`` or ``uint8``."""
+    weight_symmetric: bool = True
+    per_channel: bool = True
+    """A scale for each output channel of a weight."""
+
+    def __post_init__(self) -> None:
+        for name in ("activation_type", "weight_type"):
+            _choice(getattr(self, name), ("uint8", "int8"), f"target {self.name}: {name}")

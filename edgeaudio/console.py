@@ -1,0 +1,52 @@
+"""What a job says while it works: one line a stage and a progress bar, both on standard error.
+
+Standard output is left to answers, so that `--json` can be piped. The bar shows on a terminal only.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sized
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class Console:
+    """Prints stage lines and progress bars; `Console(quiet=True)` says nothing but warnings."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.quiet = quiet
+
+    def stage(self, name: str, text: str) -> None:
+        """One line for a finished stage."""
+        if not self.quiet:
+            self._print(f"[bold cyan]{name:>12}[/]  {_escape(text)}")
+
+    def warn(self, text: str) -> None:
+        """A warning; shown even when quiet."""
+        self._print(f"[bold yellow]{'warning':>12}[/]  {_escape(text)}")
+
+    def track(self, items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
+        """Yield `items` while a progress bar counts them; the bar goes when they are done."""
+        if self.quiet or not sys.stderr.isatty():
+            yield from items
+            return
+        from rich.console import Console as RichConsole
+        from rich.progress import track
+
+        total = len(items) if total is None and isinstance(items, Sized) else total
+        yield from track(
+            items, f"{description:>12} ", total=total, console=RichConsole(stderr=True), transient=True
+        )
+
+    def _print(self, markup: str) -> None:
+        from rich.console import Console as RichConsole
+
+        RichConsole(stderr=True, highlight=False, soft_wrap=True).print(markup)
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

@@ -1,0 +1,1 @@
+"""From labelled sound on disk to the clips table, its splits and its waveforms."""

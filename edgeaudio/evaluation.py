@@ -1,0 +1,111 @@
+"""A bundle on labelled sounds: the shipped graph, run by the shipped predictor, against the truth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeaudio.bundle import read_bundle
+from edgeaudio.console import Console
+from edgeaudio.data.clips import SPLITS, Clips
+from edgeaudio.data.readers import CsvColumns, read
+from edgeaudio.errors import DataError, did_you_mean
+from edgeaudio.predictor import Predictor
+from edgeaudio.training.metrics import Metrics, accuracy_by, clip_metrics
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How well a bundle does on some clips."""
+
+    labels: tuple[str, ...]
+    metrics: Metrics
+    devices: dict[str, tuple[int, float]]
+    """Device → number of clips and accuracy; empty where the data names none."""
+    folds: dict[str, tuple[int, float]]
+
+    def to_json(self) -> dict[str, Any]:
+        """All figures as plain JSON values."""
+        return {
+            **self.metrics.to_json(),
+            "per_class": dict(zip(self.labels, self.metrics.per_class, strict=True)),
+            "per_device": {name: {"clips": n, "accuracy": a} for name, (n, a) in self.devices.items()},
+            "per_fold": {name: {"clips": n, "accuracy": a} for name, (n, a) in self.folds.items()},
+        }
+
+    def tables(self) -> list[tuple[str, list[str], list[list[str]]]]:
+        """What a terminal shows: `(title, header, rows)`."""
+        m = self.metrics
+        figures = [
+            ["clips", str(m.clips)],
+            ["accuracy", f"{100 * m.accuracy:.2f} %"],
+            ["macro accuracy", f"{100 * m.macro_accuracy:.2f} %"],
+            ["log loss", f"{m.log_loss:.4f}"],
+        ]
+        counts = np.asarray(m.confusion).sum(axis=1)
+        classes = [
+            [label, str(n), "–" if share is None else f"{100 * share:.1f} %"]
+            for label, n, share in zip(self.labels, counts, m.per_class, strict=True)
+        ]
+        tables = [("accuracy", ["", ""], figures), ("by class", ["class", "clips", "accuracy"], classes)]
+        for title, groups in (("device", self.devices), ("fold", self.folds)):
+            rows = [[name, str(n), f"{100 * share:.1f} %"] for name, (n, share) in groups.items()]
+            if len(rows) > 1:
+                tables.append((f"by {title}", [title, "clips", "accuracy"], rows))
+        return tables
+
+
+def choose_clips(
+    bundle: Path, data: Path | None, split: str | None, fold: str | None, columns: CsvColumns
+) -> Clips:
+    """The clips to evaluate on, with the bundle's classes.
+
+    Without `data` they are the held-out clips of the run that the bundle lies in.
+
+    Raises:
+        DataError: no such split or fold, nothing left, or a label that the bundle doesn't know.
+    """
+    labels = read_bundle(bundle).labels
+    if split is not None and split not in SPLITS:
+        raise DataError(f"unknown split {split!r}; use one of {', '.join(SPLITS)}")
+    if data is None:
+        data, split = _held_out(bundle), split or "test"
+    clips = read(data, columns)
+    chosen = clips.indices(lambda c: (split is None or c.split == split) and (fold is None or c.fold == fold))
+    if not chosen:
+        what = " and ".join([*([f"split {split!r}"] if split else []), *([f"fold {fold!r}"] if fold else [])])
+        hint = f"; {did_you_mean(fold, clips.folds)}" if fold else ""
+        raise DataError(f"{data}: no clip has {what}{hint}")
+    return Clips(clips.root, clips.take(chosen).items, labels)
+
+
+def evaluate(predictor: Predictor, clips: Clips, console: Console) -> Evaluation:
+    """Score every clip from its file, as `edgeaudio predict` does."""
+    scores = np.stack(
+        [
+            predictor.predict_clip(clip.path, clip.start, clip.duration).scores
+            for clip in console.track(clips.items, "evaluating", len(clips))
+        ]
+    )
+    targets = np.asarray(clips.targets)
+
+    def by(names: list[str]) -> dict[str, tuple[int, float]]:
+        return accuracy_by(names, scores, targets) if any(names) else {}
+
+    return Evaluation(
+        labels=clips.classes,
+        metrics=clip_metrics(scores, targets),
+        devices=by([clip.device for clip in clips]),
+        folds=by([clip.fold for clip in clips]),
+    )
+
+
+def _held_out(bundle: Path) -> Path:
+    """The clips table of the run around a bundle."""
+    for folder in (bundle, bundle.parent):
+        if tables := list((folder / "stages").glob("data-*/clips.csv")):
+            return max(tables, key=lambda path: path.stat().st_mtime)
+    raise DataError(f"{bundle} lies in no run; name the data to evaluate on")

@@ -1,0 +1,76 @@
+"""Graphs, golden vectors and a model card → a bundle."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeaudio.bundle import CARD, GOLDEN, GRAPH_FILES, Bundle, write_manifest
+from edgeaudio.config import Recipe
+from edgeaudio.predictor import Predictor
+
+
+def write_bundle(draft: Bundle, graphs: dict[str, Path], golden: NDArray[np.float32], card: str) -> Bundle:
+    """Write a bundle into its (empty) folder.
+
+    Args:
+        draft: what the bundle says of itself; its graphs and files are filled in here.
+        graphs: precision → graph.
+        golden: held-out waveform windows `(n, samples)`; each graph's scores for them are stored beside.
+        card: text of the model card.
+    """
+    for precision, source in graphs.items():
+        shutil.copyfile(source, draft.folder / GRAPH_FILES[precision])
+    (draft.folder / CARD).write_text(card, encoding="utf-8")
+    bundle = write_manifest(replace(draft, graphs={name: GRAPH_FILES[name] for name in graphs}))
+    scores = {f"scores_{name}": Predictor(bundle, name).score_windows(golden) for name in graphs}
+    np.savez_compressed(bundle.folder / GOLDEN, waveforms=golden, **scores)  # type: ignore[arg-type]
+    return write_manifest(bundle)
+
+
+def model_card(draft: Bundle, recipe: Recipe, teachers: list[str], command: str) -> str:
+    """The model card as Markdown."""
+    accuracy = draft.metrics["accuracy"]
+    spec = draft.frontend
+    rows = "\n".join(
+        f"| `{GRAPH_FILES[precision]}` | {precision} | {100 * share:.2f} % |"
+        for precision, share in accuracy.items()
+    )
+    facts = [
+        f"**Input** `waveform`: float32 `(batch, {draft.window_samples})`, mono, {draft.sample_rate} Hz, "
+        "full scale at ±1",
+        f"**Output** `scores`: float32 `(batch, {len(draft.labels)})`, softmax; `logits`: the same before it",
+        f"**Longer clips**: windows every {draft.hop_samples} samples, the mean of their scores; "
+        "windows 60 dB below the loudest one don't vote",
+        f"**Front end**, inside the graph: {spec.n_mels} {spec.mel_scale} mels, "
+        f"{spec.fmin:g}–{spec.fmax:g} Hz, DFT {spec.n_fft}, window {spec.win_length}, "
+        f"hop {spec.hop_length}; hash `{spec.hash}`",
+        f"**Complexity**: {draft.limits['sentence'] if draft.limits else 'held against no rule set'}",
+        f"**Model**: {recipe.summary or recipe.model.name}",
+        f"**Source**: {recipe.source or 'not stated'}",
+        f"**Teachers**: {', '.join(teachers) or 'none'}",
+        f"**Made with** edgeaudio {draft.versions['edgeaudio']}: `{command}`",
+    ]
+    return f"""# {draft.name}
+
+Sound classifier for {len(draft.labels)} classes: {", ".join(draft.labels)}.
+
+| graph | precision | accuracy on {draft.metrics["clips"]} held-out clips |
+| --- | --- | --- |
+{rows}
+
+{chr(10).join(f"- {fact}" for fact in facts)}
+
+```python
+import edgeaudio
+
+predictor = edgeaudio.load("path/to/this/folder")
+print(predictor.predict_file("sound.wav").top(3))
+```
+
+Scores are relative to the classes above: a sound of none of them still gets the nearest one.
+"""

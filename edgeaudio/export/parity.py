@@ -1,0 +1,104 @@
+"""Parity: each hop's answers held against those of the hop before it, on the same held-out clips."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Parity:
+    """One hop against the one before it."""
+
+    hop: str
+    """Such as ``torch → ONNX fp32``."""
+    tensor: str
+    """What is compared: ``log_mel`` or ``logits``."""
+    clips: int
+    max_abs: float
+    """Largest absolute difference."""
+    rms: float
+    """Root mean square of the differences."""
+    snr_db: float
+    """Power of the earlier hop's values over that of the differences, in dB."""
+    cosine: float
+    """Cosine similarity of all values."""
+    top1_agreement: float | None = None
+    """Share of windows with the same winner; None for a log-mel."""
+    accuracy: float | None = None
+    """The later hop's clip accuracy."""
+    accuracy_change: float | None = None
+    """Against the earlier hop, in shares of 1."""
+    bound: str = ""
+    """What had to hold."""
+    ok: bool = True
+    """Whether it did."""
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields as plain JSON values."""
+        return asdict(self)
+
+
+def compare(
+    hop: str,
+    tensor: str,
+    before: Array,
+    after: Array,
+    clips: int,
+    *,
+    accuracies: tuple[float, float] | None = None,
+    max_abs: float | None = None,
+    max_rms: float | None = None,
+    max_drop: float | None = None,
+) -> Parity:
+    """Compare two hops.
+
+    Args:
+        hop: its name.
+        tensor: what the arrays hold.
+        before: values of the earlier hop, `(windows, …)`.
+        after: values of the later hop, of the same shape.
+        clips: number of held-out clips behind them.
+        accuracies: clip accuracy before and after.
+        max_abs: bound on the largest absolute difference.
+        max_rms: bound on the root mean square of the differences.
+        max_drop: bound on the loss of accuracy, as a share of 1; one clip is always allowed.
+    """
+    before, after = np.asarray(before, np.float64), np.asarray(after, np.float64)
+    assert before.shape == after.shape, f"{hop}: {before.shape} against {after.shape}"
+    error = after - before
+    largest = float(np.abs(error).max())
+    noise, signal = float(np.sum(error**2)), float(np.sum(before**2))
+    rms = float(np.sqrt(np.mean(error**2)))
+    norm = float(np.sqrt(signal * np.sum(after**2)))
+    bounds, ok = [], bool(np.isfinite(after).all())
+    change = accuracies[1] - accuracies[0] if accuracies else None
+    if max_abs is not None:
+        bounds.append(f"max abs ≤ {max_abs:g}")
+        ok &= largest <= max_abs
+    if max_rms is not None:
+        bounds.append(f"RMS ≤ {max_rms:g}")
+        ok &= rms <= max_rms
+    if max_drop is not None and change is not None:
+        allowed = max(max_drop, 1 / clips)
+        bounds.append(f"accuracy falls ≤ {100 * allowed:.3g} points")
+        ok &= change >= -allowed - 1e-9
+    return Parity(
+        hop=hop,
+        tensor=tensor,
+        clips=clips,
+        max_abs=largest,
+        rms=rms,
+        snr_db=float(10 * np.log10(signal / noise)) if noise > 0 else float("inf"),
+        cosine=float(np.sum(before * after) / norm) if norm > 0 else 1.0,
+        top1_agreement=float(np.mean(before.argmax(1) == after.argmax(1))) if tensor == "logits" else None,
+        accuracy=accuracies[1] if accuracies else None,
+        accuracy_change=change,
+        bound=", ".join(bounds),
+        ok=ok,
+    )

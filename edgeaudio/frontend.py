@@ -1,0 +1,259 @@
+"""Waveform `(batch, samples)` → log-mel `(batch, 1, mels, frames)` in torch: by FFT, or static for export.
+
+`LogMel` takes any length and is the faster one in torch: training uses it. `StaticLogMel` takes one length
+and is made of slices, matrix products and element-wise steps alone, so that every runtime can run it, and
+fast: ONNX's own STFT operator takes about ten times as long. Both follow one `FrontEndSpec` and agree to
+float32 rounding.
+
+The constants are buffers that stay out of the state dict: they follow from the spec, which travels beside
+the weights, and a checkpoint must not be able to disagree with its own spec.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from edgeaudio.config import FrontEndSpec
+from edgeaudio.dft import factors, fold_bank, inner_matrix, outer_matrices
+from edgeaudio.errors import AudioError
+from edgeaudio.mel import Array, analysis_window, bands, mel_bank
+
+_BANDS = 8
+"""Runs of mels that are multiplied on their own; 4 cost more products, 16 more calls."""
+_CPU_SAMPLES = 2**19
+"""Samples in one pass on a CPU (16 s at 32 kHz): their spectra stay in the cache."""
+_MOST_SLICES = 64
+"""Frames of more hops than this are gathered; otherwise each hop adds a slice to the graph."""
+_PER_LN = {"ln": 1.0, "log10": 1 / math.log(10), "db": 10 / math.log(10), "none": 1.0}
+"""What one unit of the natural logarithm is on each scale."""
+
+
+class LogMel(nn.Module):
+    """Log-mel by FFT, for training and evaluation in torch.
+
+    Args:
+        spec: The front end.
+    """
+
+    window: Tensor
+
+    def __init__(self, spec: FrontEndSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.zeros = spec.n_fft - spec.win_length
+        padded = np.pad(analysis_window(spec), (0, self.zeros))
+        self.register_buffer("window", _float32(padded), persistent=False)
+        self.bank = _BandedBank(mel_bank(spec))
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Compute the log-mel.
+
+        Args:
+            waveform: ``(batch, samples)``, float at ``spec.sample_rate``.
+
+        Returns:
+            ``(batch, 1, n_mels, spec.frames(samples))``.
+
+        Raises:
+            AudioError: The waveform isn't a float ``(batch, samples)`` or is too short for one frame.
+        """
+        samples = _samples(waveform)
+        pad = edges(self.spec, samples)
+        step = max(1, _CPU_SAMPLES // samples if waveform.device.type == "cpu" else len(waveform))
+        # bf16 keeps 8 bits: a mel power summed in it would be off in its third digit
+        with torch.autocast(waveform.device.type, enabled=False):
+            starts = range(0, max(1, len(waveform)), step)
+            parts = [self._log_mel(waveform[i : i + step], pad) for i in starts]
+        return torch.cat(parts)
+
+    def _log_mel(self, waveform: Tensor, pad: tuple[int, int]) -> Tensor:
+        spec = self.spec
+        signal = F.pad(_pre_emphasis(spec, waveform), pad, mode="reflect")
+        # frames of n_fft samples under a window that ends in zeros: rfft would pad shorter ones by a copy
+        frames = F.pad(signal, (0, self.zeros)).unfold(-1, spec.n_fft, spec.hop_length)
+        spectrum = torch.fft.rfft(_condition(spec, frames) * self.window)  # batch, frames, bins
+        power = torch.addcmul(spectrum.real.square(), spectrum.imag, spectrum.imag)
+        return _compress(spec, self.bank(power)).transpose(1, 2).unsqueeze(1)
+
+
+class StaticLogMel(nn.Module):
+    """Log-mel of waveforms of one length by the factored DFT (see `edgeaudio.dft`), for export.
+
+    Args:
+        spec: The front end.
+        samples: Length of every waveform.
+
+    Raises:
+        AudioError: ``samples`` are too few for one frame.
+    """
+
+    window: Tensor
+    inner: Tensor
+    outer: Tensor
+    index: Tensor
+
+    def __init__(self, spec: FrontEndSpec, samples: int) -> None:
+        super().__init__()
+        self.spec, self.samples = spec, samples
+        self.left, self.right = edges(spec, samples)
+        self.frames = spec.frames(samples)
+        self.n1, n2 = factors(spec.n_fft, spec.win_length)
+        self.n_k2 = n2 // 2 + 1  # k2 and its mirror image share one
+        self.rows = -(-spec.win_length // self.n1)  # values of b
+        self.width = self.rows * self.n1  # the window, filled up with zeros to whole rows
+        padded = np.pad(analysis_window(spec), (0, self.width - spec.win_length))
+        self.register_buffer("window", _float32(padded), persistent=False)
+        self.register_buffer("inner", _float32(inner_matrix(n2, self.rows)), persistent=False)
+        self.register_buffer("outer", _float32(outer_matrices(self.n1, n2)), persistent=False)
+        self.bank = _BandedBank(fold_bank(mel_bank(spec), self.n1, n2))
+        self.slices = -(-self.width // spec.hop_length)
+        if self.slices > _MOST_SLICES:
+            starts = torch.arange(self.frames)[:, None] * spec.hop_length
+            self.register_buffer("index", starts + torch.arange(self.width), persistent=False)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Compute the log-mel.
+
+        Args:
+            waveform: ``(batch, samples)``, float at ``spec.sample_rate``.
+
+        Returns:
+            ``(batch, 1, n_mels, spec.frames(samples))``.
+
+        Raises:
+            AudioError: The waveform isn't a float ``(batch, samples)`` of the length it was built for.
+        """
+        if _samples(waveform) != self.samples:
+            raise AudioError(
+                f"the waveform has {waveform.shape[1]} samples but this front end was built for "
+                f"{self.samples}; cut or pad the waveform, or build another StaticLogMel"
+            )
+        frames = _condition(self.spec, self._frames(_pre_emphasis(self.spec, waveform)))
+        mel = _compress(self.spec, self.bank(self._power(frames * self.window)))
+        return mel.reshape(-1, 1, self.frames, self.spec.n_mels).transpose(2, 3)
+
+    def _frames(self, signal: Tensor) -> Tensor:
+        """Signal ``(batch, samples)`` → frames ``(batch, frames, width)``, in slices of whole hops."""
+        hop = self.spec.hop_length
+        blocks = self.frames + self.slices - 1
+        signal = _fit(self._reflect(signal), blocks * hop)
+        if self.slices > _MOST_SLICES:
+            return signal[:, self.index]
+        rows = signal.reshape(-1, blocks, hop)  # frame f is row f, row f + 1, … one after the other
+        widths = [min(hop, self.width - i * hop) for i in range(self.slices)]
+        return torch.cat([rows[:, i : i + self.frames, :w] for i, w in enumerate(widths)], dim=2)
+
+    def _reflect(self, signal: Tensor) -> Tensor:
+        """Mirror both ends; as slices, since not every runtime pads by reflection."""
+        if not self.left + self.right:
+            return signal
+        end = signal.shape[1] - 1
+        before = signal[:, 1 : self.left + 1].flip(1)
+        after = signal[:, end - self.right : end].flip(1)
+        return torch.cat([before, signal, after], dim=1)
+
+    def _power(self, frames: Tensor) -> Tensor:
+        """Windowed frames ``(batch, frames, width)`` → folded power ``(batch · frames, k1 · k2)``."""
+        partial = self.inner @ frames.reshape(-1, self.rows, self.n1)  # frame, (k2, re/im), a
+        partial = partial.reshape(-1, self.n_k2, 2 * self.n1).transpose(0, 1)  # k2, frame, (re/im, a)
+        spectrum = partial @ self.outer  # k2, frame, (re/im, k1)
+        squares = spectrum * spectrum
+        power = squares[..., : self.n1] + squares[..., self.n1 :]  # k2, frame, k1
+        return power.permute(1, 2, 0).reshape(-1, self.n1 * self.n_k2)
+
+
+class _BandedBank(nn.Module):
+    """Power `(..., columns)` → mel power `(..., mels)`, each run of mels from its own run of columns."""
+
+    def __init__(self, weights: Array) -> None:
+        super().__init__()
+        self.bands = bands(weights, _BANDS)
+        for i, band in enumerate(self.bands):
+            block = weights[band.mel_start : band.mel_stop, band.start : band.stop].T
+            self.register_buffer(f"weight_{i}", _float32(block), persistent=False)
+
+    def forward(self, power: Tensor) -> Tensor:
+        runs = [
+            power[..., b.start : b.stop] @ self.get_buffer(f"weight_{i}") for i, b in enumerate(self.bands)
+        ]
+        return torch.cat(runs, dim=-1)
+
+
+def edges(spec: FrontEndSpec, samples: int) -> tuple[int, int]:
+    """Samples to add by reflection before and after the (pre-emphasised) waveform.
+
+    Only what lies under the window is added: half a window, not half a DFT.
+
+    Args:
+        spec: The front end.
+        samples: Length of the waveform.
+
+    Raises:
+        AudioError: The waveform is too short for one frame, or to be reflected that far.
+    """
+    lost = 1 if spec.pre_emphasis else 0
+    left = spec.n_fft // 2 - (spec.n_fft - spec.win_length) // 2 if spec.center else 0
+    right = spec.win_length - left
+    needed = lost + (max(left, right) + 1 if spec.center else spec.win_length)
+    if samples < needed:
+        why = "reflect padding" if spec.center else "one window"
+        raise AudioError(
+            f"the waveform has {samples} samples and {why} needs at least {needed} "
+            f"({needed / spec.sample_rate:.3g} s); pass a longer waveform or lower win_length"
+        )
+    if not spec.center:
+        return 0, 0
+    end_of_last_frame = (spec.frames(samples) - 1) * spec.hop_length + right
+    return left, max(0, end_of_last_frame - (samples - lost))
+
+
+def _samples(waveform: Tensor) -> int:
+    if waveform.ndim != 2 or not waveform.is_floating_point():
+        shape = tuple(waveform.shape)
+        raise AudioError(f"the waveform is {waveform.dtype} {shape}; pass float samples (batch, samples)")
+    return waveform.shape[1]
+
+
+def _pre_emphasis(spec: FrontEndSpec, signal: Tensor) -> Tensor:
+    if not spec.pre_emphasis:
+        return signal
+    return signal[:, 1:] - spec.pre_emphasis * signal[:, :-1]
+
+
+def _condition(spec: FrontEndSpec, frames: Tensor) -> Tensor:
+    """Kaldi's steps inside a frame; what follows the window's end is left for the window to blank."""
+    if spec.remove_dc:
+        frames = frames - frames[..., : spec.win_length].mean(dim=-1, keepdim=True)
+    if spec.frame_pre_emphasis:
+        before = torch.cat([frames[..., :1], frames[..., :-1]], dim=-1)
+        frames = frames - spec.frame_pre_emphasis * before
+    return frames
+
+
+def _compress(spec: FrontEndSpec, mel: Tensor) -> Tensor:
+    """Mel power → ``(log(max(power, floor) + offset) + shift) · scale``, any shape."""
+    if spec.log != "none":
+        if spec.log_floor > 0:
+            mel = mel.clamp(min=spec.log_floor)
+        if spec.log_offset:
+            mel = mel + spec.log_offset
+        mel = mel.log()
+    gain, bias = _PER_LN[spec.log] * spec.scale, spec.shift * spec.scale
+    mel = mel if gain == 1 else mel * gain
+    mel = mel + bias if bias else mel
+    return mel * mel if spec.squared else mel
+
+
+def _fit(signal: Tensor, length: int) -> Tensor:
+    if signal.shape[1] >= length:
+        return signal[:, :length]
+    return F.pad(signal, (0, length - signal.shape[1]))
+
+
+def _float32(values: Array) -> Tensor:
+    return torch.tensor(np.ascontiguousarray(values), dtype=torch.float32)

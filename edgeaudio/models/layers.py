@@ -1,0 +1,126 @@
+"""Small parts that several architectures share; imports only torch.
+
+Convolutions pad explicitly and symmetrically: ``padding="same"`` with even kernels or strides is lowered
+differently by different runtimes.
+"""
+
+from __future__ import annotations
+
+import abc
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+def make_divisible(width: float, divisor: int = 8) -> int:
+    """The multiple of `divisor` next to `width`, never below nine tenths of it.
+
+    Source: MobileNetV2, Sandler et al., CVPR 2018.
+    """
+    rounded = max(divisor, int(width + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * width else rounded
+
+
+def pair(value: Sequence[int], what: str) -> tuple[int, int]:
+    """A (frequency, time) pair of positive integers; raises ValueError with `what` in the sentence."""
+    pair_of_ints = (
+        isinstance(value, Sequence) and len(value) == 2 and all(type(v) is int and v > 0 for v in value)
+    )
+    if not pair_of_ints:
+        raise ValueError(f"{what} is {value!r}; write [frequency, time], e.g. [2, 1]")
+    return value[0], value[1]
+
+
+def counts(value: Sequence[int], what: str) -> tuple[int, ...]:
+    """Positive integers, such as blocks a stage; raises ValueError with `what` in the sentence."""
+    if not isinstance(value, Sequence) or not value or not all(type(v) is int and v > 0 for v in value):
+        raise ValueError(f"{what} is {value!r}; write positive whole numbers, e.g. [2, 1, 1]")
+    return tuple(value)
+
+
+def conv_bn(
+    inputs: int,
+    outputs: int,
+    kernel: int,
+    *,
+    stride: int | tuple[int, int] = 1,
+    padding: int | None = None,
+    groups: int = 1,
+    relu: bool = True,
+) -> nn.Sequential:
+    """Convolution without bias (``0``), batch norm (``1``) and, if wanted, ReLU (``2``).
+
+    In this order the three fold into one convolution when a model is quantised.
+
+    Args:
+        inputs: channels in.
+        outputs: channels out.
+        kernel: side of the square kernel; odd.
+        stride: step in (frequency, time).
+        padding: zeros on every side; half the kernel unless told.
+        groups: independent groups of channels; `inputs` makes it depthwise.
+        relu: whether a ReLU follows.
+    """
+    padding = kernel // 2 if padding is None else padding
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
+    layers: list[nn.Module] = [conv, nn.BatchNorm2d(outputs)]
+    return nn.Sequential(*layers, nn.ReLU()) if relu else nn.Sequential(*layers)
+
+
+class Model(nn.Module, abc.ABC):
+    """What every architecture answers to: a log-mel gives logits, and ``embed`` stops before them."""
+
+    @abc.abstractmethod
+    def embed(self, x: Tensor) -> Tensor:
+        """Log-mel `(batch, 1, mels, frames)` → mean feature before the classifier `(batch, features)`."""
+
+    @abc.abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """Log-mel `(batch, 1, mels, frames)` → logits `(batch, classes)`."""
+
+
+class GlobalResponseNorm(nn.Module):
+    """Channels compete by their energy: ``x + γ·x·n + β`` with ``n = ‖x‖ / mean of ‖x‖ over channels``.
+
+    ``(batch, channels, frequency, time)`` → the same; ‖x‖ is taken over frequency and time. γ and β are
+    scalars that start at 0, so a fresh layer passes its input unchanged.
+
+    Source: ConvNeXt V2, Woo et al., CVPR 2023; with scalars as in CP-Mobile, Schmid et al., 2023.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.zeros(1))
+        self.beta = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(batch, channels, frequency, time)` → the same shape."""
+        norm = torch.linalg.vector_norm(x, dim=(2, 3), keepdim=True)
+        response = norm / (norm.mean(dim=1, keepdim=True) + 1e-6)
+        out: Tensor = self.gamma * (x * response) + self.beta + x
+        return out
+
+
+def global_average(x: Tensor) -> Tensor:
+    """`(batch, channels, frequency, time)` → `(batch, channels)`."""
+    return x.mean(dim=(2, 3))
+
+
+def initialise(model: nn.Module, mode: str) -> None:
+    """He's normal initialisation of all convolutions; batch norms start as the identity.
+
+    Args:
+        model: changed in place.
+        mode: ``fan_in`` or ``fan_out``; for a grouped convolution torch's fan_out counts all its
+            channels, as the published models do.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            fan_in, fan_out = nn.init._calculate_fan_in_and_fan_out(module.weight)
+            fan = fan_in if mode == "fan_in" else fan_out
+            nn.init.normal_(module.weight, std=math.sqrt(2 / fan))
+        elif isinstance(module, nn.BatchNorm2d):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)

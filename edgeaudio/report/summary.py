@@ -1,0 +1,183 @@
+"""A finished run → what its report says."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+
+from edgeaudio import __version__, latency
+from edgeaudio.complexity import load_limits, official
+from edgeaudio.models import build
+from edgeaudio.predictor import Predictor
+from edgeaudio.report.page import Example
+from edgeaudio.training.distill import Outcome
+
+EXAMPLES = 6
+
+
+def summarise(outcome: Outcome) -> dict[str, Any]:
+    """The report of one run, as JSON values; latency is measured here and now."""
+    job, stages = outcome.job, outcome.stages
+    found = stages["data"].result
+    counts = outcome.clips.counts(lambda clip: clip.split)
+    bundle = outcome.bundle
+    return {
+        "schema": 1,
+        "title": f"{job.student.name} on {job.data.name}",
+        "edgeaudio": __version__,
+        "data": {
+            "name": job.data.name,
+            "clips": len(outcome.clips),
+            "seconds": found["total_seconds"],
+            "classes": list(outcome.clips.classes),
+            "sample_rate": job.student.frontend.sample_rate,
+            "split": {split: counts[split] for split in ("train", "val", "test")},
+            "fold": job.fold or next(iter(outcome.clips.folds), None),
+            "devices": outcome.clips.devices,
+            "warnings": list(found["warnings"]),
+        },
+        "verdict": _verdict(outcome),
+        "models": _models(outcome),
+        "history": {
+            f"{name} {recipe.name}": stages[name].result["history"]
+            for name, recipe in [
+                *((f"teacher.{k}", teacher) for k, teacher in enumerate(job.teachers, 1)),
+                ("student", job.student),
+            ]
+        },
+        "test": outcome.measured["test"],
+        "parity": outcome.measured["parity"],
+        "complexity": _complexity(outcome),
+        "latency": _latency(outcome),
+        "bundle": {
+            "path": (outcome.folder / "bundle").as_posix(),
+            "files": [{"name": name, **facts} for name, facts in bundle.files.items()],
+        },
+        "reproduce": {
+            "command": job.command(),
+            "seed": job.seed,
+            "versions": _versions(),
+            "recipes": {"teachers": [t.name for t in job.teachers], "student": job.student.name},
+        },
+    }
+
+
+def examples(outcome: Outcome) -> list[Example]:
+    """A few held-out clips of different classes with what the shipped graph says, the mistakes first."""
+    test, clips, measured = outcome.sets["test"], outcome.clips, outcome.measured["clips"]
+    wrong = [clips.classes[int(np.argmax(row["scores"]))] != row["label"] for row in measured]
+    order = sorted(range(len(measured)), key=lambda k: (not wrong[k], measured[k]["label"]))
+    chosen: list[int] = []
+    for k in order:
+        if measured[k]["label"] not in {measured[j]["label"] for j in chosen} and len(chosen) < EXAMPLES:
+            chosen.append(k)
+    source = test.mel_source(outcome.job.student.frontend, torch.device("cpu"))
+    windows = test.grid.of_clip()
+    pictures = []
+    for k in chosen:
+        scores = np.asarray(measured[k]["scores"])
+        # windows overlap by half: every other one laid side by side shows the clip
+        mels = source(windows[k][::2]).numpy()[:, 0]
+        pictures.append(
+            Example(
+                label=measured[k]["label"],
+                path=measured[k]["path"],
+                log_mel=np.concatenate(list(mels), axis=1),
+                predicted=clips.classes[int(scores.argmax())],
+                score=float(scores.max()),
+            )
+        )
+    return pictures
+
+
+def _verdict(outcome: Outcome) -> dict[str, Any]:
+    parity_ok = all(row["ok"] for row in outcome.measured["parity"])
+    if outcome.verdict is None:
+        sentence = "held against no rule set (--limits none)"
+        return {
+            "ok": parity_ok,
+            "sentence": sentence,
+            "params": outcome.count.params,
+            "macs": outcome.count.macs,
+        }
+    limits = load_limits(outcome.verdict.rules if outcome.job.limits is None else outcome.job.limits)
+    return {**outcome.verdict.to_json(), "ok": outcome.verdict.ok and parity_ok, "source": limits.source}
+
+
+def _models(outcome: Outcome) -> list[dict[str, Any]]:
+    """A row for each model and hop, with what it weighs."""
+    job, stages = outcome.job, outcome.stages
+    rows = []
+    classes = len(outcome.clips.classes)
+    for k, teacher in enumerate(job.teachers, 1):
+        count = official(build(teacher.model.name, classes, **teacher.model.options), teacher.input_shape)
+        test = stages[f"teacher.{k}"].result["test"]
+        cost = {"params": count.params, "macs": count.macs, "bytes": count.bytes(32)}
+        rows.append({"role": "teacher", "name": teacher.name, **_quality(test), **cost})
+    measured = {row["role"]: row for row in outcome.measured["models"]}
+    if len(job.teachers) > 1:
+        name = f"mean of {len(job.teachers)} teachers"
+        rows.append({**measured["teacher"], "role": "teacher ensemble", "name": name})
+    for role, bits in (("student", 32), ("student int8", 8)):
+        cost = {
+            "params": outcome.count.params,
+            "macs": outcome.count.macs,
+            "bytes": outcome.count.bytes(bits),
+        }
+        rows.append({**measured[role], "role": role, "name": job.student.name, **cost})
+    return rows
+
+
+def _quality(test: dict[str, Any]) -> dict[str, float]:
+    return {key: test[key] for key in ("accuracy", "macro_accuracy", "log_loss")}
+
+
+def _complexity(outcome: Outcome) -> dict[str, Any]:
+    layers = [
+        {
+            "name": layer.name,
+            "type": layer.kind,
+            "output_shape": list(layer.output_shape),
+            "params": layer.params,
+            "macs": layer.macs,
+        }
+        for layer in outcome.count.layers
+    ]
+    shape = list(outcome.job.student.input_shape)
+    return {
+        "input_shape": shape,
+        "params": outcome.count.params,
+        "macs": outcome.count.macs,
+        "layers": layers,
+    }
+
+
+def _latency(outcome: Outcome) -> dict[str, Any]:
+    bundle = outcome.bundle
+    return {
+        "machine": _machine(),
+        "runtime": f"ONNX Runtime {onnxruntime.__version__}, CPU",
+        "protocol": latency.PROTOCOL,
+        "rows": [latency.measure(Predictor(bundle, graph), graph, threads=1) for graph in bundle.graphs],
+    }
+
+
+def _machine() -> str:
+    info = Path("/proc/cpuinfo")
+    names = [
+        line.split(":", 1)[1].strip()
+        for line in (info.read_text().splitlines() if info.exists() else [])
+        if line.startswith("model name")
+    ]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _versions() -> dict[str, str]:
+    packages = ("torch", "onnx", "onnxruntime", "numpy", "soundfile", "soxr")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}

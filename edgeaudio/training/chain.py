@@ -1,0 +1,117 @@
+"""A job is a chain of stages keyed by content: a finished stage is never redone, a killed one goes on.
+
+A stage works in `stages/<name>-<key>.partial/` and appears as `stages/<name>-<key>/` by one rename when it is
+whole. The key is a hash of the stage's settings, of the keys of the stages it builds on, and of our own code,
+so a changed setting, data set or version leads to another folder and nothing stale is ever taken.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeaudio.config import content_hash
+from edgeaudio.errors import EdgeAudioError, did_you_mean
+
+RESULT = "result.json"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A finished stage."""
+
+    name: str
+    key: str
+    folder: Path
+    """Its files."""
+    result: dict[str, Any]
+    """What it returned."""
+    cached: bool
+    """Whether it had been finished before."""
+
+
+class Chain:
+    """Runs stages inside a run's folder.
+
+    Args:
+        folder: the run.
+        force: a stage to redo, with all that follow it.
+        names: the stages of the job, in order; `force` must be one of them.
+    """
+
+    def __init__(self, folder: Path, names: tuple[str, ...], force: str | None = None) -> None:
+        if force is not None and force not in names:
+            raise EdgeAudioError(f"--force: no stage {force!r}; {did_you_mean(force, names)}")
+        self.folder = folder
+        self._forced = names[names.index(force) :] if force else ()
+
+    def run(
+        self, name: str, settings: Any, inputs: list[Stage], make: Callable[[Path], dict[str, Any]]
+    ) -> Stage:
+        """Run a stage, or take it from where it lies finished.
+
+        Args:
+            name: of the stage; a teacher's may carry a suffix after a dot.
+            settings: all that decides its outcome, made of dataclasses, dicts, lists and plain values.
+            inputs: the stages whose files it reads.
+            make: writes its files into the folder it is given and returns plain JSON values. The folder may
+                hold what an interrupted attempt at the very same stage left.
+        """
+        key = content_hash([name, settings, [stage.key for stage in inputs], code_version()])[:16]
+        final = self.folder / "stages" / f"{name}-{key}"
+        if final.is_dir() and name.split(".")[0] not in self._forced:
+            return Stage(name, key, final, json.loads((final / RESULT).read_text()), cached=True)
+        shutil.rmtree(final, ignore_errors=True)
+        partial = final.with_name(final.name + ".partial")
+        partial.mkdir(parents=True, exist_ok=True)
+        result = make(partial)
+        (partial / RESULT).write_text(json.dumps(result, indent=1))
+        partial.rename(final)
+        return Stage(name, key, final, result, cached=False)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a run's folder for this process; two jobs in one folder would tread on each other."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise EdgeAudioError(
+                f"{folder} is in use by another edgeaudio; wait for it or choose another -o"
+            ) from error
+        yield
+
+
+def publish(source: Path, target: Path) -> None:
+    """Copy a stage's folder to its public place; a kill leaves the old one, none, or the new one, whole."""
+    fresh, old = (target.with_name(f".{target.name}.{word}") for word in ("new", "old"))
+    shutil.rmtree(fresh, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
+    shutil.copytree(source, fresh, ignore=shutil.ignore_patterns(RESULT))
+    if target.exists():
+        target.rename(old)
+    fresh.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@functools.cache
+def code_version() -> str:
+    """Hash of our sources that decide a stage's outcome; the terminal and the report don't."""
+    package = Path(__file__).resolve().parent.parent
+    outside = {"cli.py", "console.py", "__init__.py"}
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        relative = path.relative_to(package)
+        if relative.as_posix() not in outside and relative.parts[0] not in ("report", "cli"):
+            digest.update(relative.as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()

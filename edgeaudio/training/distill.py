@@ -1,0 +1,130 @@
+"""The main job, stage by stage: data → teachers → logits → student → graphs → integers → proof → bundle.
+
+`run` is the walk; what each stage does stands in `stages.py`, in the same order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgeaudio import complexity, models
+from edgeaudio.bundle import Bundle, read_bundle
+from edgeaudio.console import Console
+from edgeaudio.data import readers
+from edgeaudio.data.clips import Clips
+from edgeaudio.errors import BoundError
+from edgeaudio.training.chain import Chain, Stage, locked, publish
+from edgeaudio.training.job import Job
+from edgeaudio.training.stages import Stages
+from edgeaudio.training.windows import WindowSet
+
+STAGES = ("data", "teacher", "logits", "student", "export", "quantize", "measure", "bundle")
+
+
+@dataclass
+class Outcome:
+    """What a run left, filled stage by stage."""
+
+    folder: Path
+    job: Job
+    clips: Clips
+    """The clips with their splits."""
+    sets: dict[str, WindowSet]
+    """Windows of ``train``, ``val`` and ``test``."""
+    count: complexity.Count
+    verdict: complexity.Verdict | None
+    stages: dict[str, Stage] = field(default_factory=dict)
+    """Finished stages by name; teachers are ``teacher.1``, ``teacher.2`` …"""
+
+    @property
+    def measured(self) -> dict[str, Any]:
+        """Metrics and parity on held-out clips."""
+        return self.stages["measure"].result
+
+    @property
+    def bundle(self) -> Bundle:
+        """The shipped folder."""
+        return read_bundle(self.folder / "bundle")
+
+
+def run(
+    job: Job,
+    folder: Path,
+    device: str = "auto",
+    console: Console | None = None,
+    until: str = "bundle",
+    force: str | None = None,
+) -> Outcome:
+    """Do a job, or what is left of it.
+
+    Args:
+        job: what to do.
+        folder: the run; a job found half-done there goes on.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        console: shows progress.
+        until: the last stage to do: ``student``, ``measure`` or ``bundle``.
+        force: a stage to redo, with all that follow it.
+
+    Raises:
+        BoundError: the student is over the limits, or a hop lost more than its bound allows.
+        EdgeAudioError: the data or a recipe is not as it should be.
+    """
+    assert until in ("student", "measure", "bundle"), until
+    console = console or Console(quiet=True)
+    with locked(folder):
+        table = readers.read(job.data, job.columns)
+        count, verdict = check_limits(job, len(table.classes), console)
+        job.save(folder)
+        work = Stages(job, Chain(folder, STAGES, force), device, console)
+        data = work.data(table)
+        outcome = Outcome(folder, job, work.clips, work.sets, count, verdict, {"data": data})
+        done = outcome.stages
+
+        teachers = [work.train(f"teacher.{k}", recipe, []) for k, recipe in enumerate(job.teachers, start=1)]
+        done |= {stage.name: stage for stage in teachers}
+        if teachers:
+            done["logits"] = work.logits(teachers)
+        done["student"] = work.train("student", job.student, [done["logits"]] if teachers else [])
+        if until == "student":
+            return outcome
+        done["export"] = work.export(done["student"])
+        done["quantize"] = work.quantize(done["export"])
+        done["measure"] = work.measure(teachers, done["student"], done["export"], done["quantize"])
+        _hold_to_parity(outcome)
+        if until == "measure":
+            return outcome
+        done["bundle"] = work.bundle(done["export"], done["quantize"], done["measure"], verdict)
+        publish(done["bundle"].folder, folder / "bundle")
+        console.stage("bundle", f"{folder / 'bundle'} · {outcome.bundle.hash[:16]}")
+        return outcome
+
+
+def check_limits(
+    job: Job, classes: int, console: Console
+) -> tuple[complexity.Count, complexity.Verdict | None]:
+    """Count the student and hold it against the rules, before hours are spent on one that can't pass."""
+    model = models.build(job.student.model.name, classes, **job.student.model.options)
+    count = complexity.official(model, job.student.input_shape)
+    if job.limits is None:
+        return count, None
+    verdict = complexity.check(count, job.limits, bits=8)
+    if not verdict.ok:
+        raise BoundError(f"{verdict.sentence} (--limits none trains it all the same)")
+    console.stage("limits", verdict.sentence)
+    return count, verdict
+
+
+def _hold_to_parity(outcome: Outcome) -> None:
+    for row in outcome.measured["parity"]:
+        if not row["ok"]:
+            raise BoundError(
+                f"{row['hop']} broke its bound on {row['tensor']} ({row['bound']}): "
+                f"max abs {row['max_abs']:.3g}, SNR {row['snr_db']:.1f} dB, "
+                f"accuracy {_points(row['accuracy_change'])}; the earlier bundle is left as it was"
+            )
+
+
+def _points(change: float | None) -> str:
+    return "not measured" if change is None else f"{100 * change:+.2f} points"

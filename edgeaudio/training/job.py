@@ -1,0 +1,122 @@
+"""A job: all that decides a run's outcome. It is stored in the run, so that any verb can go on with it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgeaudio.config import Recipe, Target
+from edgeaudio.data.readers import CsvColumns
+from edgeaudio.errors import EdgeAudioError, RecipeError
+from edgeaudio.recipes import from_table, recipe_from_table, recipe_to_table
+
+JOB_FILE = "job.json"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One data set, its teachers and student, the rules and the target."""
+
+    data: Path
+    """Folder or CSV of labelled sounds."""
+    student: Recipe
+    """The model that is shipped."""
+    teachers: tuple[Recipe, ...]
+    """The models it listens to; none for plain training."""
+    target: Target
+    """The integers it is quantised to."""
+    limits: str | None = "dcase2024"
+    """Rule set by name or path; None holds it against nothing."""
+    fold: str | None = None
+    """Fold that is held out as test."""
+    seed: int = 0
+    """Of every random draw."""
+    calibration: int = 256
+    """Training windows that the integer ranges are taken from."""
+    max_drop: float = 0.02
+    """Loss of accuracy that quantisation may cost, as a share of 1; one clip is always allowed."""
+    columns: CsvColumns = field(default_factory=CsvColumns)
+    """Columns of a CSV that hold the path and the label."""
+    skip_bad: bool = False
+    """Leave unreadable clips out."""
+
+    def __post_init__(self) -> None:
+        student = self.student
+        heard = (student.window_seconds, student.frontend.sample_rate)
+        for teacher in self.teachers:
+            if (teacher.window_seconds, teacher.frontend.sample_rate) != heard:
+                raise RecipeError(
+                    f"teacher {teacher.name} hears {teacher.window_seconds:g} s "
+                    f"at {teacher.frontend.sample_rate} Hz, "
+                    f"student {student.name} {student.window_seconds:g} s "
+                    f"at {student.frontend.sample_rate} Hz; give both the same window and sample rate"
+                )
+
+    @property
+    def window(self) -> int:
+        """Samples in one inference."""
+        return self.student.window_samples
+
+    @property
+    def hop(self) -> int:
+        """Samples between the windows that a clip is cut into when it is scored."""
+        return max(1, self.window // 2)
+
+    def command(self, verb: str = "distill") -> str:
+        """The command line that repeats the job (for recipes that were not changed on the way)."""
+        words = ["edgeaudio", verb, self.data.as_posix(), "--student", self.student.name]
+        for teacher in self.teachers:
+            words += ["--teacher", teacher.name]
+        words += ["--limits", self.limits or "none", "--seed", str(self.seed)]
+        if self.fold is not None:
+            words += ["--fold", self.fold]
+        if self.skip_bad:
+            words.append("--skip-bad")
+        return " ".join(words)
+
+    def save(self, folder: Path) -> None:
+        """Write the job into a run's folder."""
+        table: dict[str, Any] = {
+            **{
+                key: value for key, value in vars(self).items() if isinstance(value, str | int | float | None)
+            },
+            "data": self.data.absolute().as_posix(),
+            "student": {"name": self.student.name, **recipe_to_table(self.student)},
+            "teachers": [{"name": t.name, **recipe_to_table(t)} for t in self.teachers],
+            "target": asdict(self.target),
+            "columns": asdict(self.columns),
+        }
+        path = folder / JOB_FILE
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(table, indent=1), encoding="utf-8")
+        partial.replace(path)
+
+
+def load_job(folder: Path) -> Job:
+    """Read the job of a run.
+
+    Raises:
+        EdgeAudioError: the folder is not a run.
+    """
+    path = folder / JOB_FILE
+    if not path.is_file():
+        raise EdgeAudioError(
+            f"{folder} is not a run (it has no {JOB_FILE}); edgeaudio distill or train makes one"
+        )
+    table = json.loads(path.read_text(encoding="utf-8"))
+
+    def recipe(part: dict[str, Any]) -> Recipe:
+        return recipe_from_table(part, part.pop("name"), path.name)
+
+    return Job(
+        **{
+            **table,
+            "data": Path(table["data"]),
+            "student": recipe(table["student"]),
+            "teachers": tuple(recipe(part) for part in table["teachers"]),
+            "target": from_table(Target, table["target"], path.name),
+            "columns": CsvColumns(**table["columns"]),
+        }
+    )

@@ -1,0 +1,160 @@
+"""The proof on held-out clips: scores after every hop, parity with the hop before, by class and device.
+
+The graphs are run exactly as the predictor runs them: waveform windows in, ONNX Runtime, one vote a window.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from edgeaudio.config import FrontEndSpec
+from edgeaudio.data.clips import Clips
+from edgeaudio.export.onnx import LOG_MEL, LOGITS, WAVEFORM
+from edgeaudio.export.parity import Parity, compare
+from edgeaudio.training.job import Job
+from edgeaudio.training.metrics import Metrics, accuracy_by, clip_metrics
+from edgeaudio.training.windows import WindowSet, vote, window_logits
+
+# A quiet bin beside a loud one carries the rounding of the loud one: on real recordings single elements of
+# two float32 front ends differ by some 1e-3 (each is as far from float64), so the bound is on the RMS.
+LOG_MEL_RMS = 1e-4
+LOGITS_MAX_ABS = 1e-4
+_BATCH = 32  # windows a call of a graph
+
+
+def measure(
+    clips: Clips,
+    test: WindowSet,
+    teachers: list[tuple[nn.Module, FrontEndSpec]],
+    student: nn.Module,
+    job: Job,
+    front_end: Path,
+    float_graph: Path,
+    integer_graph: Path,
+) -> dict[str, Any]:
+    """Score and compare.
+
+    Args:
+        clips: the whole table.
+        test: windows of the held-out clips.
+        teachers: each with its front end; may be none.
+        student: the trained network in torch.
+        job: names, bounds.
+        front_end: graph from waveform to log-mel.
+        float_graph: the whole graph in float32.
+        integer_graph: the whole graph with an integer network.
+
+    Returns:
+        ``models`` (a row for each hop), ``test`` (confusion, per class, per device), ``parity`` and ``clips``
+        (the scores of each held-out clip), all plain JSON values.
+    """
+    device = next(student.parameters()).device
+    logits: dict[str, Tensor] = {}
+    each = [window_logits(model, test, spec, device) for model, spec in teachers]
+    if each:
+        logits["teacher"] = torch.stack(each).mean(0)
+    logits["student"] = window_logits(student, test, job.student.frontend, device)
+    for role, path in (("student ONNX", float_graph), ("student int8", integer_graph)):
+        logits[role] = torch.from_numpy(run_graph(path, test, LOGITS))
+
+    targets = test.targets.numpy()
+    scores = {role: vote(values.softmax(1), test.grid).numpy() for role, values in logits.items()}
+    metrics = {role: clip_metrics(values, targets) for role, values in scores.items()}
+    held_out = clips.take(test.positions)
+    return {
+        "models": [{"role": role, **_row(metrics[role])} for role in metrics],
+        "test": {
+            "classes": list(clips.classes),
+            "confusion": [list(row) for row in metrics["student int8"].confusion],
+            "shown": "student int8",
+            "per_class": _per_class(clips, metrics),
+            "per_device": _per_device(clips, held_out, scores, targets),
+        },
+        "parity": [row.to_json() for row in _parity(test, job, front_end, logits, metrics)],
+        "clips": [
+            {
+                "path": held_out.name_of(clip),
+                "label": clip.label,
+                "scores": _rounded(scores["student int8"][i]),
+            }
+            for i, clip in enumerate(held_out)
+        ],
+    }
+
+
+def run_graph(path: Path, windows: WindowSet, output: str) -> NDArray[np.float32]:
+    """What a graph gives for every window, `(windows, …)`, in ONNX Runtime on the CPU."""
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    blocks = np.split(np.arange(len(windows)), range(_BATCH, len(windows), _BATCH))
+    return np.concatenate([session.run([output], {WAVEFORM: windows.waveform(b).numpy()})[0] for b in blocks])
+
+
+def _parity(
+    test: WindowSet, job: Job, front_end: Path, logits: dict[str, Tensor], metrics: dict[str, Metrics]
+) -> list[Parity]:
+    clips = test.grid.clips
+    source = test.mel_source(job.student.frontend, torch.device("cpu"))
+    torch_mel = source(np.arange(len(test))).numpy()
+    onnx_mel = run_graph(front_end, test, LOG_MEL)
+    values = {role: tensor.numpy() for role, tensor in logits.items()}
+    accuracy = {role: m.accuracy for role, m in metrics.items()}
+
+    def hop(name: str, before: str, after: str, **bounds: float) -> Parity:
+        accuracies = (accuracy[before], accuracy[after])
+        return compare(name, "logits", values[before], values[after], clips, accuracies=accuracies, **bounds)
+
+    return [
+        compare("torch → ONNX front end", "log_mel", torch_mel, onnx_mel, clips, max_rms=LOG_MEL_RMS),
+        hop("torch → ONNX fp32", "student", "student ONNX", max_abs=LOGITS_MAX_ABS),
+        hop("ONNX fp32 → ONNX int8", "student ONNX", "student int8", max_drop=job.max_drop),
+    ]
+
+
+def _row(metrics: Metrics) -> dict[str, float]:
+    return {
+        "accuracy": metrics.accuracy,
+        "macro_accuracy": metrics.macro_accuracy,
+        "log_loss": metrics.log_loss,
+    }
+
+
+def _per_class(clips: Clips, metrics: dict[str, Metrics]) -> list[dict[str, Any]]:
+    counts = np.asarray(next(iter(metrics.values())).confusion).sum(axis=1)
+    return [
+        {
+            "label": label,
+            "clips": int(counts[i]),
+            "accuracy": {role: m.per_class[i] for role, m in metrics.items()},
+        }
+        for i, label in enumerate(clips.classes)
+    ]
+
+
+def _per_device(
+    clips: Clips, held_out: Clips, scores: dict[str, NDArray[np.float32]], targets: NDArray[np.int64]
+) -> list[dict[str, Any]]:
+    if not clips.devices:
+        return []
+    names = [clip.device for clip in held_out]
+    trained = {clip.device for clip in clips if clip.split == "train"}
+    by_role = {role: accuracy_by(names, values, targets) for role, values in scores.items()}
+    return [
+        {
+            "device": device,
+            "seen": device in trained,
+            "clips": names.count(device),
+            "accuracy": {role: table[device][1] for role, table in by_role.items()},
+        }
+        for device in sorted(set(names))
+    ]
+
+
+def _rounded(scores: NDArray[np.float32]) -> list[float]:
+    return [round(float(score), 4) for score in scores]

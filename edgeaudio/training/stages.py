@@ -1,0 +1,271 @@
+"""What each stage of the main job does, in the order in which they run."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from lightning_fabric import Fabric
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from edgeaudio import __version__, complexity, models
+from edgeaudio.bundle import Bundle
+from edgeaudio.config import FrontEndSpec, Recipe
+from edgeaudio.console import Console
+from edgeaudio.data import splits, waveforms
+from edgeaudio.data.clips import Clips
+from edgeaudio.data.inspect import inspect
+from edgeaudio.errors import RecipeError, did_you_mean
+from edgeaudio.export import onnx as graphs
+from edgeaudio.export.package import model_card, write_bundle
+from edgeaudio.quantization import quantize
+from edgeaudio.training.chain import Chain, Stage
+from edgeaudio.training.job import Job
+from edgeaudio.training.loop import CHECKPOINT, fit
+from edgeaudio.training.measure import measure
+from edgeaudio.training.metrics import clip_metrics
+from edgeaudio.training.windows import WindowSet, vote, window_logits
+
+WEIGHTS, LOGITS, TABLE = "model.safetensors", "logits.safetensors", "clips.csv"
+FRONT_END, MODEL, FLOAT, INTEGER = "frontend.onnx", "network.onnx", "model.onnx", "model.int8.onnx"
+GOLDEN_WINDOWS = 4
+
+
+class Stages:
+    """The stages of one job; each returns a finished `Stage`, newly made or as it lay."""
+
+    clips: Clips
+    sets: dict[str, WindowSet]
+
+    def __init__(self, job: Job, chain: Chain, device: str, console: Console) -> None:
+        self.job, self.chain, self.console = job, chain, console
+        self._accelerator = device
+        self._device = make_fabric(device, "32").device
+
+    def data(self, table: Clips) -> Stage:
+        """Read and check the clips, split them, decode them."""
+        job, spec = self.job, self.job.student.frontend
+        table, waves = waveforms.prepare(table, spec.sample_rate, self.console, job.skip_bad)
+        self.clips = splits.split(table, job.seed, job.fold)
+        targets = self.clips.targets
+
+        def windows(split: str, hop: int) -> WindowSet:
+            return WindowSet(waves, self.clips.split_indices(split), targets, job.window, hop, self.console)
+
+        # a training clip is heard at four times as many places as it has windows
+        self.sets = {
+            "train": windows("train", max(1, job.window // 4)),
+            "val": windows("val", job.hop),
+            "test": windows("test", job.hop),
+        }
+
+        def make(folder: Path) -> dict[str, Any]:
+            (folder / TABLE).write_text(self.clips.to_csv(), encoding="utf-8")
+            return inspect(self.clips, waves).to_json()
+
+        settings = [waves.key, [[c.label, c.split, c.device, c.group] for c in self.clips], job.window]
+        stage = self.chain.run("data", settings, [], make)
+        counts = self.clips.counts(lambda clip: clip.split)
+        self._data = stage
+        self.console.stage(
+            "data",
+            f"{len(self.clips)} clips, {len(self.clips.classes)} classes: {counts['train']} train, "
+            f"{counts['val']} validation, {counts['test']} test",
+        )
+        for warning in stage.result["warnings"]:
+            self.console.warn(warning)
+        return stage
+
+    def train(self, name: str, recipe: Recipe, logits: list[Stage]) -> Stage:
+        """Train a teacher, or the student by the teachers' logits."""
+        seed = _stage_seed(self.job.seed, name)
+
+        def make(folder: Path) -> dict[str, Any]:
+            torch.manual_seed(seed)
+            model = self._build(recipe)
+            fabric = make_fabric(self._accelerator, recipe.train.precision)
+            soft = load_file(logits[0].folder / LOGITS)["train"] if logits else None
+            history = fit(
+                model, recipe, self.sets["train"], self.sets["val"], len(self.clips.classes),
+                folder, fabric, seed, soft, self.console, name,
+            )  # fmt: skip
+            _save_tensors(model.state_dict(), folder / WEIGHTS)
+            (folder / CHECKPOINT).unlink()
+            return {"history": history, "test": self._test(model, recipe.frontend)}
+
+        stage = self.chain.run(name, [recipe, seed], [self._data, *logits], make)
+        test = stage.result["test"]
+        self._say(stage, f"{recipe.name}: {_percent(test['accuracy'])} on {test['clips']} held-out clips")
+        return stage
+
+    def logits(self, teachers: list[Stage]) -> Stage:
+        """Store the mean of the teachers' logits for every training window."""
+        recipes = self.job.teachers
+
+        def make(folder: Path) -> dict[str, Any]:
+            train = self.sets["train"]
+            each = [
+                window_logits(self._load(recipe, stage), train, recipe.frontend, self._device)
+                for recipe, stage in zip(recipes, teachers, strict=True)
+            ]
+            mean = torch.stack(each).mean(0)
+            _save_tensors({"train": mean}, folder / LOGITS)
+            scores = clip_metrics(vote(mean.softmax(1), train.grid).numpy(), train.targets.numpy())
+            return {"windows": len(mean), "train_accuracy": scores.accuracy}
+
+        stage = self.chain.run("logits", [r.name for r in recipes], teachers, make)
+        self._say(stage, f"{stage.result['windows']} windows, mean of {len(teachers)} teacher(s)")
+        return stage
+
+    def export(self, student: Stage) -> Stage:
+        """Front end and student as one static graph in float32."""
+        job = self.job
+
+        def make(folder: Path) -> dict[str, Any]:
+            front_end = graphs.export_front_end(job.student.frontend, job.window)
+            model = self._load(job.student, student).cpu()
+            network = graphs.export_model(model, job.student.input_shape)
+            graphs.save(front_end, folder / FRONT_END)
+            graphs.save(network, folder / MODEL)
+            graphs.save(graphs.join(front_end, network, self._metadata()), folder / FLOAT)
+            return {"bytes": (folder / FLOAT).stat().st_size}
+
+        stage = self.chain.run("export", [job.student.frontend, job.window], [student], make)
+        self._say(stage, f"one ONNX graph, waveform in, scores out ({stage.result['bytes'] / 1000:.0f} kB)")
+        return stage
+
+    def quantize(self, export: Stage) -> Stage:
+        """The same graph with the network in the target's integers, calibrated on training clips."""
+        job = self.job
+
+        def make(folder: Path) -> dict[str, Any]:
+            train = self.sets["train"]
+            rng = np.random.default_rng([job.seed, 11])
+            chosen = np.sort(rng.permutation(len(train))[: job.calibration])
+            log_mels = train.mel_source(job.student.frontend, self._device)(chosen).cpu().numpy()
+            network = quantize(onnx.load(export.folder / MODEL), log_mels, job.target)
+            front_end = onnx.load(export.folder / FRONT_END)
+            graphs.save(graphs.join(front_end, network, self._metadata()), folder / INTEGER)
+            return {"bytes": (folder / INTEGER).stat().st_size, "calibration_windows": len(chosen)}
+
+        stage = self.chain.run("quantize", [job.target, job.calibration, job.seed], [export], make)
+        self._say(
+            stage, f"{job.target.name} integers, {stage.result['calibration_windows']} calibration windows"
+        )
+        return stage
+
+    def measure(self, teachers: list[Stage], student: Stage, export: Stage, integer: Stage) -> Stage:
+        """Score the held-out clips after every hop, and compare each hop with the one before it."""
+        job = self.job
+
+        def make(_: Path) -> dict[str, Any]:
+            listeners = [
+                (self._load(recipe, stage), recipe.frontend)
+                for recipe, stage in zip(job.teachers, teachers, strict=True)
+            ]
+            return measure(
+                self.clips, self.sets["test"], listeners, self._load(job.student, student), job,
+                export.folder / FRONT_END, export.folder / FLOAT, integer.folder / INTEGER,
+            )  # fmt: skip
+
+        inputs = [*teachers, student, export, integer]
+        stage = self.chain.run("measure", [job.max_drop], inputs, make)
+        accuracy = {row["role"]: row["accuracy"] for row in stage.result["models"]}
+        self._say(stage, " · ".join(f"{role} {_percent(value)}" for role, value in accuracy.items()))
+        return stage
+
+    def bundle(
+        self, export: Stage, integer: Stage, measured: Stage, verdict: complexity.Verdict | None
+    ) -> Stage:
+        """Everything that is shipped, in one folder."""
+        files = {"fp32": export.folder / FLOAT, "int8": integer.folder / INTEGER}
+        job, test = self.job, self.sets["test"]
+        accuracy = {row["role"]: row["accuracy"] for row in measured.result["models"]}
+        teachers = [teacher.name for teacher in job.teachers]
+
+        def make(folder: Path) -> dict[str, Any]:
+            draft = Bundle(
+                folder=folder, name=job.student.name, labels=self.clips.classes,
+                sample_rate=job.student.frontend.sample_rate, window_samples=job.window, hop_samples=job.hop,
+                frontend=job.student.frontend, graphs={}, default_graph="int8",
+                metrics={
+                    "clips": test.grid.clips,
+                    "accuracy": {"fp32": accuracy["student ONNX"], "int8": accuracy["student int8"]},
+                    "parity": measured.result["parity"],
+                },
+                limits=verdict.to_json() if verdict else None,
+                versions={"edgeaudio": __version__, "torch": torch.__version__, "onnx": onnx.__version__},
+            )  # fmt: skip
+            spread = np.linspace(0, len(test) - 1, min(GOLDEN_WINDOWS, len(test))).astype(int)
+            card = model_card(draft, job.student, teachers, job.command())
+            write_bundle(draft, files, test.waveform(spread).numpy(), card)
+            return {}
+
+        settings = [job.command(), verdict.to_json() if verdict else None]
+        return self.chain.run("bundle", settings, [export, integer, measured], make)
+
+    # ── what the stages share ────────────────────────────────────────────────────────────────────
+
+    def _build(self, recipe: Recipe) -> nn.Module:
+        return models.build(recipe.model.name, len(self.clips.classes), **recipe.model.options)
+
+    def _load(self, recipe: Recipe, stage: Stage) -> nn.Module:
+        model = self._build(recipe)
+        model.load_state_dict(load_file(stage.folder / WEIGHTS))
+        return model.eval().to(self._device)
+
+    def _test(self, model: nn.Module, spec: FrontEndSpec) -> dict[str, Any]:
+        test = self.sets["test"]
+        logits = window_logits(model, test, spec, self._device)
+        return clip_metrics(vote(logits.softmax(1), test.grid).numpy(), test.targets.numpy()).to_json()
+
+    def _metadata(self) -> dict[str, object]:
+        return {
+            "labels": list(self.clips.classes),
+            "sample_rate": self.job.student.frontend.sample_rate,
+            "frontend_hash": self.job.student.frontend.hash,
+            "version": __version__,
+        }
+
+    def _say(self, stage: Stage, text: str) -> None:
+        self.console.stage(stage.name, text + (" (already done)" if stage.cached else ""))
+
+
+def make_fabric(device: str, precision: str) -> Fabric:
+    """Device and precision of a training job.
+
+    Args:
+        device: ``auto``, ``cpu`` or ``cuda``.
+        precision: ``32``, ``bf16``, or ``auto``: bf16 on an accelerator that has it, float32 on a CPU.
+
+    Raises:
+        RecipeError: an unknown device, or one that isn't there.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise RecipeError(f"--device is {device!r}; {did_you_mean(device, ('auto', 'cpu', 'cuda'))}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise RecipeError("--device cuda: torch finds no CUDA device here; use --device cpu")
+    on_cuda = device != "cpu" and torch.cuda.is_available()
+    if precision == "auto":
+        precision = "bf16" if on_cuda and torch.cuda.is_bf16_supported() else "32"
+    names = {"32": "32-true", "bf16": "bf16-mixed"}
+    return Fabric(accelerator="cuda" if on_cuda else "cpu", devices=1, precision=names[precision])  # type: ignore[arg-type]
+
+
+def _stage_seed(seed: int, name: str) -> int:
+    """A seed of its own for each stage, so that two teachers of one recipe differ."""
+    return int(np.random.SeedSequence([seed, zlib.crc32(name.encode())]).generate_state(1)[0])
+
+
+def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    # not save_file: a full disk must be an ordinary OSError
+    path.write_bytes(save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}))
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
