@@ -66,7 +66,7 @@ def complexity(
     """
     need_training()
     from edgeaudio.complexity import check, official
-    from edgeaudio.complexity.subject import resolve
+    from edgeaudio.training.subject import resolve
 
     subject = resolve(model, classes)
     count = official(subject.model, subject.input_shape)

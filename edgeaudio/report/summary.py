@@ -148,6 +148,7 @@ def _complexity(outcome: Outcome) -> dict[str, Any]:
             "macs": layer.macs,
         }
         for layer in outcome.count.layers
+        if layer.params or layer.macs
     ]
     shape = list(outcome.job.student.input_shape)
     return {

@@ -64,7 +64,7 @@ def fit(
         model: log-mel `(batch, 1, mels, frames)` → logits `(batch, classes)`.
         recipe: its front end, augmentation, schedule and distillation weights.
         train: windows to learn from.
-        val: windows that choose the epoch: highest clip accuracy, then lowest log loss.
+        val: windows that choose the epoch: the one with the lowest log loss of the clips.
         classes: number of classes.
         folder: where the checkpoint and `metrics.jsonl` are kept; a checkpoint found there is continued.
         fabric: device and precision.
@@ -259,25 +259,25 @@ class _State:
     epoch: int
     history: list[dict[str, Any]]
     best: dict[str, Tensor]
-    best_rank: tuple[float, float]
+    best_loss: float
 
     def remember_best(self, model: nn.Module, metrics: dict[str, float]) -> None:
-        rank = (metrics["val_accuracy"], -metrics["val_loss"])
-        if rank > self.best_rank:
-            self.best_rank = rank
+        # not the accuracy: on a few dozen clips its best epoch is a lucky one
+        if metrics["val_loss"] < self.best_loss:
+            self.best_loss = metrics["val_loss"]
             self.best = {key: value.detach().cpu().clone() for key, value in model.state_dict().items()}
 
 
 def _resume(folder: Path, model: nn.Module, averaged: _Average, optimizer: Any) -> _State:
     path = folder / CHECKPOINT
     if not path.exists():
-        return _State(0, [], {}, (-1.0, -math.inf))
+        return _State(0, [], {}, math.inf)
     saved = torch.load(path, map_location="cpu", weights_only=True)
     model.load_state_dict(saved["model"])
     optimizer.load_state_dict(saved["optimizer"])
     averaged.model.load_state_dict(saved["average"])
     averaged.steps = saved["average_steps"]
-    return _State(saved["epoch"], saved["history"], saved["best"], tuple(saved["best_rank"]))
+    return _State(saved["epoch"], saved["history"], saved["best"], saved["best_loss"])
 
 
 def _save(folder: Path, state: _State, model: nn.Module, averaged: _Average, optimizer: Any) -> None:
@@ -285,7 +285,7 @@ def _save(folder: Path, state: _State, model: nn.Module, averaged: _Average, opt
     folder.mkdir(parents=True, exist_ok=True)
     content = {
         "epoch": state.epoch, "history": state.history,
-        "best": state.best, "best_rank": list(state.best_rank),
+        "best": state.best, "best_loss": state.best_loss,
         "average": averaged.model.state_dict(), "average_steps": averaged.steps,
         "model": model.state_dict(), "optimizer": optimizer.state_dict(),
     }  # fmt: skip
