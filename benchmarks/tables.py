@@ -1,4 +1,4 @@
-"""Write the tables of `students/README.md` and `teachers/README.md`: what each recipe costs, and what it scored.
+"""Write the tables of the READMEs of students and teachers: what a recipe costs, and what it scored.
 
     edgeaudio distill ESC10_FOLDER --folds all -o runs/esc10
     python benchmarks/tables.py runs/esc10

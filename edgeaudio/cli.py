@@ -54,7 +54,7 @@ app = typer.Typer(
 app.add_typer(data_app, name="data")
 
 DEMO_TEACHER, DEMO_STUDENT = "cp_resnet_128k", "dcase2024_baseline"
-DEMO_SETTINGS = ["teacher.train.epochs=12", "student.train.epochs=24"]
+DEMO_SETTINGS = ["teacher.train.epochs=24", "student.train.epochs=40", "student.augment.freq_mixstyle_p=0.4"]
 
 # ── the main job ─────────────────────────────────────────────────────────────────────────────────
 
@@ -94,8 +94,6 @@ def distill(
     OUTPUT/bundle and OUTPUT/report.html. Run the same command again to go on after an interruption.
     """
     need_training()
-    from edgeaudio.training.distill import run
-
     console = Console(quiet)
     if demo:
         if data is not None:
@@ -113,6 +111,8 @@ def distill(
     if folds is not None:
         _cross_validate(job, folds, fold, output, device, console, force, as_json)
         return
+    from edgeaudio.training.distill import run  # torch: only once the settings are known to be right
+
     outcome = run(job, output, device, console, force=force)
     report = _write_report(outcome)
     _answer(outcome, report, as_json)
@@ -142,12 +142,12 @@ def train(
 ) -> None:
     """Train one model alone, without a teacher; quantize and export go on from its run."""
     need_training()
-    from edgeaudio.training.distill import run
-
     output = output or Path("runs") / data.stem
     job = _job(
         data, model, [], limits, target, fold, seed, settings, skip_bad, path_column, label_column
     )  # fmt: skip
+    from edgeaudio.training.distill import run
+
     outcome = run(job, output, device, Console(quiet), until="student", force=force)
     test = outcome.stages["student"].result["test"]
     if as_json:

@@ -233,7 +233,7 @@ class TrainSpec:
     """Windows drawn from each clip an epoch; 0 draws as many as the clip holds side by side."""
     batch_size: int = 64
     """Windows in one optimiser step."""
-    micro_batch: int = 64
+    micro_batch: int = 32
     """Windows in one forward pass: small enough for the processor's cache; gradients accumulate."""
     learning_rate: float = 1e-3
     """Peak of the schedule."""

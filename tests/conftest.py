@@ -68,8 +68,8 @@ def recipes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Recipes that train in seconds."""
     folder = tmp_path_factory.mktemp("recipes")
     paths = {"student": folder / "small_student.toml", "teacher": folder / "small_teacher.toml"}
-    paths["student"].write_text(STUDENT.format(epochs=3))
-    paths["teacher"].write_text(TEACHER.format(epochs=2))
+    paths["student"].write_text(STUDENT.format(epochs=12))
+    paths["teacher"].write_text(TEACHER.format(epochs=10))
     return paths
 
 

@@ -79,7 +79,7 @@ def test_run_leaves_bundle_and_report(finished: tuple[Path, dict[str, object]]) 
 def test_metrics_are_one_json_line_an_epoch(finished: tuple[Path, dict[str, object]]) -> None:
     [metrics] = finished[0].glob("stages/student-*/metrics.jsonl")
     rows = [json.loads(line) for line in metrics.read_text().splitlines()]
-    assert [row["epoch"] for row in rows] == [0, 1, 2]
+    assert [row["epoch"] for row in rows] == list(range(12))
     assert rows[-1]["train_loss"] < rows[0]["train_loss"]
     assert {"val_loss", "val_accuracy", "learning_rate", "clips_per_second"} <= rows[0].keys()
 

@@ -54,7 +54,12 @@ class Chain:
         self._forced = names[names.index(force) :] if force else ()
 
     def run(
-        self, name: str, settings: Any, inputs: list[Stage], make: Callable[[Path], dict[str, Any]]
+        self,
+        name: str,
+        settings: Any,
+        inputs: list[Stage],
+        make: Callable[[Path], dict[str, Any]],
+        resumable: bool = False,
     ) -> Stage:
         """Run a stage, or take it from where it lies finished.
 
@@ -62,8 +67,8 @@ class Chain:
             name: of the stage; a teacher's may carry a suffix after a dot.
             settings: all that decides its outcome, made of dataclasses, dicts, lists and plain values.
             inputs: the stages whose files it reads.
-            make: writes its files into the folder it is given and returns plain JSON values. The folder may
-                hold what an interrupted attempt at the very same stage left.
+            make: writes its files into the folder it is given and returns plain JSON values.
+            resumable: leave in that folder what an interrupted attempt at the very same stage wrote.
         """
         key = content_hash([name, settings, [stage.key for stage in inputs], code_version()])[:16]
         final = self.folder / "stages" / f"{name}-{key}"
@@ -71,6 +76,8 @@ class Chain:
             return Stage(name, key, final, json.loads((final / RESULT).read_text()), cached=True)
         shutil.rmtree(final, ignore_errors=True)
         partial = final.with_name(final.name + ".partial")
+        if not resumable:
+            shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True, exist_ok=True)
         result = make(partial)
         (partial / RESULT).write_text(json.dumps(result, indent=1))

@@ -26,7 +26,7 @@ from edgeaudio.export.package import model_card, write_bundle
 from edgeaudio.quantization import quantize
 from edgeaudio.training.chain import Chain, Stage
 from edgeaudio.training.job import Job
-from edgeaudio.training.loop import CHECKPOINT, fit
+from edgeaudio.training.loop import fit
 from edgeaudio.training.measure import measure
 from edgeaudio.training.metrics import clip_metrics
 from edgeaudio.training.windows import WindowSet, vote, window_logits
@@ -95,10 +95,9 @@ class Stages:
                 folder, fabric, seed, soft, self.console, name,
             )  # fmt: skip
             _save_tensors(model.state_dict(), folder / WEIGHTS)
-            (folder / CHECKPOINT).unlink()
             return {"history": history, "test": self._test(model, recipe.frontend)}
 
-        stage = self.chain.run(name, [recipe, seed], [self._data, *logits], make)
+        stage = self.chain.run(name, [recipe, seed], [self._data, *logits], make, resumable=True)
         test = stage.result["test"]
         self._say(stage, f"{recipe.name}: {_percent(test['accuracy'])} on {test['clips']} held-out clips")
         return stage
