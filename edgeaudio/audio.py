@@ -50,7 +50,7 @@ def decode(
                 file.seek(min(round(start * rate), file.frames))
             frames = -1 if duration is None else round(duration * rate)
             samples = file.read(frames, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
+    except (soundfile.LibsndfileError, OSError, RuntimeError, TypeError) as error:
         if not Path(path).exists():
             raise AudioError(f"{path}: no such file") from error
         reason = str(getattr(error, "error_string", error)).rstrip(".")
@@ -92,20 +92,31 @@ def window_starts(samples: int, window: int, hop: int) -> NDArray[np.int64]:
 
 
 def cut_windows(waveform: NDArray[np.float32], starts: NDArray[np.int64], window: int) -> NDArray[np.float32]:
-    """Windows `(len(starts), window)` of a waveform `(samples,)`; what lies past the end is zero."""
-    missing = int(starts[-1]) + window - len(waveform)
-    if missing > 0:
-        waveform = np.concatenate([waveform, np.zeros(missing, np.float32)])
-    return np.lib.stride_tricks.sliding_window_view(waveform, window)[starts]
+    """Windows `(len(starts), window)` of a waveform `(samples,)` at rising starts; zero past its end."""
+    first, end = int(starts[0]), int(starts[-1]) + window
+    piece = waveform[first:end]
+    if len(piece) < end - first:
+        piece = np.concatenate([piece, np.zeros(end - first - len(piece), np.float32)])
+    return np.lib.stride_tricks.sliding_window_view(piece, window)[starts - first]
 
 
-def audible(windows: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Which windows `(windows, samples)` of one clip may vote on its label.
+def window_power(
+    waveform: NDArray[np.float32], starts: NDArray[np.int64], window: int
+) -> NDArray[np.float64]:
+    """Sum of squares of each window, `(len(starts),)`; a few windows at a time are held in memory."""
+    power = np.empty(len(starts))
+    for i in range(0, len(starts), 32):
+        block = cut_windows(waveform, starts[i : i + 32], window)
+        power[i : i + 32] = np.einsum("ws,ws->w", block, block, dtype=np.float64)
+    return power
+
+
+def audible(power: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which windows of one clip may vote on its label, from their `window_power` `(windows,)`.
 
     A recording that was padded with silence would otherwise be decided by its padding: windows more than
     `QUIET_DB` below the loudest one are left out. A clip that is silent throughout keeps all its windows.
     """
-    power = np.einsum("ws,ws->w", windows, windows, dtype=np.float64)
     return np.asarray(power >= power.max() * 10 ** (QUIET_DB / 10))
 
 

@@ -109,8 +109,8 @@ def read_bundle(path: str | Path) -> Bundle:
     if not (folder / MANIFEST).is_file() and (folder / "bundle" / MANIFEST).is_file():
         folder = folder / "bundle"
     manifest = _manifest(folder)
-    _check_files(folder, manifest)
     try:
+        _check_files(folder, manifest)
         frontend = from_table(FrontEndSpec, manifest["frontend"], f"{folder / MANIFEST}: frontend")
         if frontend.hash != manifest["frontend_hash"]:
             raise BundleError(
@@ -149,12 +149,11 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 
 def _check_files(folder: Path, manifest: dict[str, Any]) -> None:
-    files = manifest.get("files")
-    for name, facts in files.items() if isinstance(files, dict) else []:
+    for name, facts in manifest["files"].items():
         path = folder / name
         if not path.is_file():
             raise BundleError(f"{path} is missing; copy the bundle again as a whole")
-        if _sha256(path) != facts.get("sha256"):
+        if _sha256(path) != facts["sha256"]:
             raise BundleError(f"{path} was changed or damaged (its SHA-256 differs); copy the bundle again")
 
 

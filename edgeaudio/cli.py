@@ -18,6 +18,7 @@ from edgeaudio.answers import print_json
 from edgeaudio.cli_ask import complexity, evaluate, predict
 from edgeaudio.cli_data import data_app
 from edgeaudio.cli_options import (
+    NAMES,
     DataArgument,
     DeviceOption,
     FoldOption,
@@ -25,6 +26,7 @@ from edgeaudio.cli_options import (
     JsonOption,
     LabelColumn,
     LimitsOption,
+    OtherTargetOption,
     OutputOption,
     PathColumn,
     QuietOption,
@@ -67,7 +69,9 @@ def distill(
     student: StudentOption = DEMO_STUDENT,
     teacher: Annotated[
         list[str] | None,
-        typer.Option("--teacher", "-t", help="Teacher recipe; repeat it for an ensemble (mean logits)."),
+        typer.Option(
+            "--teacher", help=f"Teacher recipe; repeat it for an ensemble (mean logits). {NAMES['teachers']}"
+        ),
     ] = None,
     limits: LimitsOption = "dcase2024",
     target: Annotated[str, typer.Option(help="Where the graph will run: a name under export/.")] = "x86",
@@ -100,10 +104,11 @@ def distill(
             raise EdgeAudioError("--demo brings its own sounds; leave DATA out")
         output = output or Path("runs/demo")
         data = _demo_data(output, console)
-        settings = [*DEMO_SETTINGS, *(settings or [])]
+        if student == DEMO_STUDENT and not teacher:
+            settings = [*DEMO_SETTINGS, *(settings or [])]
     if data is None:
         raise EdgeAudioError("no data given; name a folder of sounds, or try it with --demo")
-    output = output or Path("runs") / data.stem
+    output = output or Path("runs") / _name_of(data)
     job = _job(
         data, student, teacher or [DEMO_TEACHER], limits, target, fold, seed, settings, skip_bad,
         path_column, label_column,
@@ -142,7 +147,7 @@ def train(
 ) -> None:
     """Train one model alone, without a teacher; quantize and export go on from its run."""
     need_training()
-    output = output or Path("runs") / data.stem
+    output = output or Path("runs") / f"{_name_of(data)}-{Path(model).stem}"
     job = _job(
         data, model, [], limits, target, fold, seed, settings, skip_bad, path_column, label_column
     )  # fmt: skip
@@ -163,10 +168,10 @@ def train(
 @app.command()
 def quantize(
     run: Annotated[Path, typer.Argument(help="A run that distill or train made.")],
-    target: TargetOption = "x86",
+    target: OtherTargetOption = None,
     max_drop: Annotated[
-        float, typer.Option(help="Accuracy it may cost, in points; one clip is always allowed.")
-    ] = 2.0,
+        float | None, typer.Option(help="Accuracy it may cost, in points; one clip is always allowed.")
+    ] = None,
     device: DeviceOption = "auto",
     force: ForceOption = None,
     as_json: JsonOption = False,
@@ -184,7 +189,7 @@ def quantize(
 @app.command()
 def export(
     run: Annotated[Path, typer.Argument(help="A run that distill or train made.")],
-    target: TargetOption = "x86",
+    target: OtherTargetOption = None,
     device: DeviceOption = "auto",
     force: ForceOption = None,
     as_json: JsonOption = False,
@@ -215,17 +220,28 @@ def _job(
         student=load_recipe(student, "students", settings_for("student", settings)),
         teachers=tuple(load_recipe(t, "teachers", settings_for("teacher", settings)) for t in teachers),
         target=load_target(target),
-        limits=None if limits == "none" else limits,
+        # a file must still be found when the run is taken up from elsewhere
+        limits=None
+        if limits == "none"
+        else str(Path(limits).resolve())
+        if limits.endswith(".toml")
+        else limits,
         fold=fold,
         seed=seed,
         skip_bad=skip_bad,
+        settings=tuple(settings or ()),
         columns=CsvColumns(path_column, label_column),
     )
 
 
+def _name_of(data: Path) -> str:
+    path = data.resolve()
+    return path.stem if path.is_file() else path.name
+
+
 def _go_on(
     run_folder: Path,
-    target: str,
+    target: str | None,
     max_drop: float | None,
     device: str,
     console: Console,
@@ -239,10 +255,12 @@ def _go_on(
     from edgeaudio.training.distill import run
     from edgeaudio.training.job import load_job
 
-    job = replace(load_job(run_folder), target=load_target(target))
+    job = load_job(run_folder)
+    if target is not None:
+        job = replace(job, target=load_target(target))
     if max_drop is not None:
         job = replace(job, max_drop=max_drop / 100)
-    return run(job, run_folder, device, console, until, force)
+    return run(job, run_folder, device, console, until, force, keep_job=False)
 
 
 def _cross_validate(
@@ -300,6 +318,8 @@ def _answer(outcome: Outcome, report: Path, as_json: bool) -> None:
         )
     if outcome.verdict:
         typer.echo(f"{'limits':14} {outcome.verdict.sentence}")
+    for name, path in outcome.bundle.graphs.items():
+        typer.echo(f"{name + ' graph':14} {(bundle / path).stat().st_size:,} B, front end included")
     typer.echo(f"{'bundle':14} {bundle}")
     typer.echo(f"{'report':14} {report}")
 
@@ -337,6 +357,7 @@ def _root(
     pass
 
 
+_USER_MISTAKES = (FileNotFoundError, FileExistsError, PermissionError, NotADirectoryError, IsADirectoryError)
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -357,7 +378,7 @@ def main() -> None:
         where = f"{error.filename}: " if error.filename else ""
         if error.errno in _NO_SPACE:
             _fail(f"{where}the disk is full; free some space and run the same command again: it goes on", 2)
-        if isinstance(error, PermissionError | FileExistsError | NotADirectoryError | IsADirectoryError):
+        if isinstance(error, _USER_MISTAKES):
             _fail(f"{where}{(error.strerror or str(error)).lower()}", 2)
         raise
 

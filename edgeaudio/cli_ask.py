@@ -17,6 +17,7 @@ from edgeaudio.cli_options import (
     LimitsOption,
     PathColumn,
     QuietOption,
+    SkipBadOption,
     need_training,
 )
 from edgeaudio.console import Console
@@ -33,19 +34,19 @@ def evaluate(
         str | None, typer.Option(help="Only the clips of this split: train, val or test.")
     ] = None,
     fold: Annotated[str | None, typer.Option(help="Only the clips of this fold.")] = None,
+    skip_bad: SkipBadOption = False,
     path_column: PathColumn = "path",
     label_column: LabelColumn = "label",
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Accuracy, macro accuracy and log loss of a bundle on labelled sounds, by class and by device."""
-    need_training()
     from edgeaudio import evaluation
     from edgeaudio.data.readers import CsvColumns
     from edgeaudio.predictor import load
 
     clips = evaluation.choose_clips(bundle, data, split, fold, CsvColumns(path_column, label_column))
-    result = evaluation.evaluate(load(bundle, graph), clips, Console(quiet))
+    result = evaluation.evaluate(load(bundle, graph), clips, Console(quiet), skip_bad)
     if as_json:
         print_json(result.to_json())
     else:
@@ -117,8 +118,12 @@ def predict(
         raise EdgeAudioError("--json and --csv exclude each other; choose one")
     predictor = load(bundle, graph, threads)
     writer = writer_for(predictor.labels, top, as_json, as_csv)
-    failed = 0
-    for path in Console().track(expand(inputs), "predicting"):
+    problems: list[str] = []
+    files = expand(inputs, problems)
+    for sentence in problems:
+        typer.echo(f"error: {sentence}", err=True)
+    failed = len(problems)
+    for path in Console().track(files, "predicting"):
         try:
             writer.add(path, predictor.predict_file(path))
         except AudioError as error:

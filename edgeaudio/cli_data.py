@@ -17,6 +17,7 @@ from edgeaudio.cli_options import (
     SkipBadOption,
     need_training,
 )
+from edgeaudio.config import PRESETS
 from edgeaudio.console import Console
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def data_preview(
     output: Annotated[Path, typer.Option("--output", "-o", help="The picture to write.")] = Path(
         "preview.png"
     ),
-    frontend: Annotated[str, typer.Option(help="Front end preset.")] = "dcase2024",
+    frontend: Annotated[str, typer.Option(help=f"Front end preset: {', '.join(PRESETS)}.")] = "dcase2024",
     per_class: Annotated[int, typer.Option(min=1, help="Examples of each class.")] = 4,
     seed: SeedOption = 0,
     skip_bad: SkipBadOption = False,

@@ -8,18 +8,23 @@ from typing import Annotated
 import typer
 
 from edgeaudio.errors import MissingExtraError
+from edgeaudio.recipes import recipe_names
+from edgeaudio.training.job import STAGES
+
+NAMES = {kind: "Known: " + ", ".join(recipe_names(kind)) + "." for kind in ("students", "teachers", "export")}
+"""What the help of an option says of the recipes there are."""
 
 DataArgument = Annotated[
     Path, typer.Argument(help="A folder of class folders, an ESC-50 style folder, or a CSV (path,label,…).")
 ]
 StudentOption = Annotated[
-    str, typer.Option("--student", "-s", help="Student recipe: a name under students/ or a TOML file.")
+    str, typer.Option("--student", "-s", help=f"Student recipe, or a TOML file. {NAMES['students']}")
 ]
 LimitsOption = Annotated[
     str, typer.Option("--limits", "-l", help="Rule set (dcase2020 … dcase2025), a TOML file, or none.")
 ]
 OutputOption = Annotated[
-    Path | None, typer.Option("--output", "-o", help="The run's folder; runs/<data> if not given.")
+    Path | None, typer.Option("--output", "-o", help="The run's folder; runs/DATA if not given.")
 ]
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of every random draw.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
@@ -29,14 +34,19 @@ SetOption = Annotated[
 ]
 FoldOption = Annotated[str | None, typer.Option(help="Fold to hold out as test (default: the first).")]
 SkipBadOption = Annotated[bool, typer.Option("--skip-bad", help="List unreadable clips and leave them out.")]
-ForceOption = Annotated[str | None, typer.Option(help="Redo a stage, and all that follow it.")]
+ForceOption = Annotated[
+    str | None, typer.Option(help=f"Redo a stage, and all that follow it: {', '.join(STAGES)}.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Answer as JSON on standard output.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 BundleArgument = Annotated[Path, typer.Argument(help="A bundle, or a run that holds one.")]
 GraphOption = Annotated[str | None, typer.Option(help="int8 or fp32; the bundle's default if not given.")]
 PathColumn = Annotated[str, typer.Option(help="Column of the CSV that holds the path.")]
 LabelColumn = Annotated[str, typer.Option(help="Column of the CSV that holds the label.")]
-TargetOption = Annotated[str, typer.Option("--target", "-t", help="Where it will run: a name under export/.")]
+TargetOption = Annotated[str, typer.Option(help=f"Where it will run. {NAMES['export']}")]
+OtherTargetOption = Annotated[
+    str | None, typer.Option("--target", help=f"The run's own if not given. {NAMES['export']}")
+]
 
 
 def need_training() -> None:

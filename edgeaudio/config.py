@@ -118,6 +118,10 @@ class FrontEndSpec:
             f"front end: mel edges {self.fmin}–{self.fmax} Hz must rise and stay below "
             f"half the sample rate ({self.sample_rate / 2:g} Hz)",
         )
+        require(
+            self.log == "none" or self.log_offset > 0 or self.log_floor > 0,
+            "front end: log_offset and log_floor are both 0: silence would be minus infinity; set one",
+        )
         for name, known in _FRONT_END_CHOICES.items():
             _choice(getattr(self, name), known, f"front end: {name}")
 
@@ -131,7 +135,10 @@ class FrontEndSpec:
     @property
     def hash(self) -> str:
         """Twelve hex digits that name this front end; stored in every bundle."""
-        return content_hash(self)[:12]
+        # A field at its default is left out: a later field then leaves the hashes of older bundles alone.
+        # So a default must never change.
+        told = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return content_hash({k: v for k, v in told.items() if v != getattr(type(self), k)})[:12]
 
 
 _AUGMENT_MEL = FrontEndSpec(
@@ -221,6 +228,10 @@ class AugmentSpec:
         for name in ("mixup_alpha", "freq_mixstyle_alpha", "roll_seconds", "gain_db", "freq_mask"):
             value = getattr(self, name)
             require(value >= 0, f"augment: {name} is {value}; it must not be negative")
+        require(
+            self.freq_mixstyle_alpha > 0 or not self.freq_mixstyle_p,
+            "augment: freq_mixstyle_alpha is 0; set freq_mixstyle_p to 0 to turn freq-MixStyle off",
+        )
 
 
 @dataclass(frozen=True)
@@ -256,6 +267,10 @@ class TrainSpec:
         require(
             self.windows_per_clip >= 0, f"train: windows_per_clip is {self.windows_per_clip}; use 0 or more"
         )
+        for name in ("weight_decay", "warmup_epochs", "final_lr_ratio"):
+            require(
+                getattr(self, name) >= 0, f"train: {name} is {getattr(self, name)}; it must not be negative"
+            )
         require(self.learning_rate > 0, f"train: learning_rate is {self.learning_rate}; it must be positive")
         require(0 <= self.ema_decay < 1, f"train: ema_decay is {self.ema_decay}; it must lie in [0, 1)")
         require(
@@ -305,6 +320,11 @@ class Recipe:
         require(
             self.window_seconds > 0,
             f"{self.name}: window_seconds is {self.window_seconds}; it must be positive",
+        )
+        require(
+            self.augment.freq_mask <= self.frontend.n_mels,
+            f"{self.name}: augment.freq_mask {self.augment.freq_mask} is wider than the "
+            f"{self.frontend.n_mels} mels of the front end",
         )
         has_level = self.frontend.log != "none" and not self.frontend.squared
         require(

@@ -12,8 +12,9 @@ from edgeaudio.bundle import read_bundle
 from edgeaudio.console import Console
 from edgeaudio.data.clips import SPLITS, Clips
 from edgeaudio.data.readers import CsvColumns, read
-from edgeaudio.errors import DataError, did_you_mean
+from edgeaudio.errors import AudioError, DataError, did_you_mean
 from edgeaudio.predictor import Predictor
+from edgeaudio.training.job import RUN_TABLE
 from edgeaudio.training.metrics import Metrics, accuracy_by, clip_metrics
 
 
@@ -82,14 +83,24 @@ def choose_clips(
     return Clips(clips.root, clips.take(chosen).items, labels)
 
 
-def evaluate(predictor: Predictor, clips: Clips, console: Console) -> Evaluation:
-    """Score every clip from its file, as `edgeaudio predict` does."""
-    scores = np.stack(
-        [
-            predictor.predict_clip(clip.path, clip.start, clip.duration).scores
-            for clip in console.track(clips.items, "evaluating", len(clips))
-        ]
-    )
+def evaluate(predictor: Predictor, clips: Clips, console: Console, skip_bad: bool = False) -> Evaluation:
+    """Score every clip from its file, as `edgeaudio predict` does.
+
+    Raises:
+        AudioError: a clip can't be read; with `skip_bad` it is warned of and left out.
+    """
+    rows, read = [], []
+    for i, clip in enumerate(console.track(clips.items, "evaluating", len(clips))):
+        try:
+            rows.append(predictor.predict_clip(clip.path, clip.start, clip.duration).scores)
+            read.append(i)
+        except AudioError as error:
+            if not skip_bad:
+                raise
+            console.warn(f"skipped: {error}")
+    if not rows:
+        raise DataError(f"{clips.root}: none of the {len(clips)} clips can be read")
+    scores, clips = np.stack(rows), clips.take(read)
     targets = np.asarray(clips.targets)
 
     def by(names: list[str]) -> dict[str, tuple[int, float]]:
@@ -104,8 +115,8 @@ def evaluate(predictor: Predictor, clips: Clips, console: Console) -> Evaluation
 
 
 def _held_out(bundle: Path) -> Path:
-    """The clips table of the run around a bundle."""
+    """The clips table of the run around a bundle, as it was when the bundle was published."""
     for folder in (bundle, bundle.parent):
-        if tables := list((folder / "stages").glob("data-*/clips.csv")):
-            return max(tables, key=lambda path: path.stat().st_mtime)
+        if (folder / RUN_TABLE).is_file() and (folder / "bundle").is_dir():
+            return folder / RUN_TABLE
     raise DataError(f"{bundle} lies in no run; name the data to evaluate on")

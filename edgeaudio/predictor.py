@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeaudio.audio import audible, cut_windows, find_files, load_mono, resample, window_starts
+from edgeaudio.audio import (
+    audible,
+    cut_windows,
+    find_files,
+    load_mono,
+    resample,
+    window_power,
+    window_starts,
+)
 from edgeaudio.bundle import Bundle, read_bundle
 from edgeaudio.errors import AudioError, BundleError
 
@@ -115,11 +123,17 @@ class Predictor:
                 )
             samples = _resampled(samples, sample_rate, self.sample_rate)
         starts = window_starts(len(samples), self.bundle.window_samples, self.bundle.hop_samples)
-        windows = cut_windows(samples, starts, self.bundle.window_samples)
-        scores = self.score_windows(windows)
+        window = self.bundle.window_samples
+        power = window_power(samples, starts, window)
+        scores = np.concatenate(
+            [
+                self.score_windows(cut_windows(samples, starts[i : i + _BATCH], window))
+                for i in range(0, len(starts), _BATCH)
+            ]
+        )
         return Prediction(
             labels=self.labels,
-            scores=scores[audible(windows)].mean(axis=0),
+            scores=scores[audible(power)].mean(axis=0),
             starts=starts / self.sample_rate,
             window_scores=scores,
         )
@@ -148,8 +162,12 @@ class Predictor:
         return self(load_mono(path, self.sample_rate, start, duration), self.sample_rate)
 
 
-def expand(inputs: Iterable[str | Path]) -> list[Path]:
+def expand(inputs: Iterable[str | Path], problems: list[str] | None = None) -> list[Path]:
     """Files, folders (searched for sound files) and globs → files, sorted within each, without repeats.
+
+    Args:
+        inputs: what was asked for.
+        problems: takes a sentence for each input that matches nothing, instead of the error.
 
     Raises:
         AudioError: an input matches nothing.
@@ -165,7 +183,10 @@ def expand(inputs: Iterable[str | Path]) -> list[Path]:
             matches = glob.glob(str(text), recursive=True)  # noqa: PTH207 - Path.glob has no absolute patterns
             files = sorted(Path(match) for match in matches if Path(match).is_file())
         if not files:
-            raise AudioError(f"{text}: no sound files there" if path.is_dir() else f"{text}: no such file")
+            sentence = f"{text}: no sound files there" if path.is_dir() else f"{text}: no such file"
+            if problems is None:
+                raise AudioError(sentence)
+            problems.append(sentence)
         found.update(dict.fromkeys(files))
     return list(found)
 

@@ -22,6 +22,8 @@ import soxr
 def read(path: str, sample_rate: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
     """A sound file as mono float32 at the wanted rate."""
     samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    if not len(samples) or not np.isfinite(samples).all():
+        raise SystemExit(f"{path} holds no samples, or NaN")
     mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
     if rate != sample_rate:
         mono = soxr.resample(mono, rate, sample_rate, quality="HQ").astype(np.float32)
@@ -47,13 +49,20 @@ def main() -> None:
     args = parser.parse_args()
 
     manifest = json.loads((args.bundle / "bundle.json").read_text(encoding="utf-8"))
-    graph = args.bundle / manifest["graphs"][args.graph or manifest["default_graph"]]
-    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    graph = args.graph or manifest["default_graph"]
+    if graph not in manifest["graphs"]:
+        raise SystemExit(f"no graph {graph!r}; there are: {', '.join(manifest['graphs'])}")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(
+        args.bundle / manifest["graphs"][graph], options, providers=["CPUExecutionProvider"]
+    )
 
     for sound in args.sounds:
         samples = read(sound, manifest["sample_rate"])
         windows = windows_of(samples, manifest["window_samples"], manifest["hop_samples"])
-        scores = session.run(["scores"], {"waveform": windows})[0]
+        parts = [windows[i : i + 32] for i in range(0, len(windows), 32)]
+        scores = np.concatenate([session.run(["scores"], {"waveform": part})[0] for part in parts])
         power = (windows.astype(np.float64) ** 2).sum(axis=1)
         mean = scores[power >= power.max() * 1e-6].mean(axis=0)
         best = np.argsort(-mean, kind="stable")[: args.top]

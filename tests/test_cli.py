@@ -46,6 +46,13 @@ def test_no_data(tmp_path: Path, sounds: Path) -> None:
     assert "--demo brings its own sounds" in refused("distill", sounds, "--demo")
 
 
+def test_one_class_is_no_classifier(sounds: Path, tmp_path: Path) -> None:
+    one = shutil.copytree(sounds / "bell", tmp_path / "one" / "bell").parent
+    assert "holds the one class 'bell'" in refused("distill", one, "-o", tmp_path / "run")
+    assert "lies inside the data" in refused("distill", sounds, "-o", sounds / "run")
+    assert not (sounds / "run").exists()
+
+
 def test_a_class_with_one_clip(sounds: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(sounds, tmp_path / "sounds")
     (copy / "siren").mkdir()
@@ -117,7 +124,11 @@ def test_predict_names_bad_files_and_does_the_others(untrained: Path, sounds: Pa
     done = edgeaudio("predict", untrained, bad, sounds / "bell" / "0.wav", expect=2)
     assert "bad.wav can't be read as sound" in done.stderr
     assert len(done.stdout.splitlines()) == 1
-    assert "no such file" in refused("predict", untrained, tmp_path / "none.wav")
+    done = edgeaudio("predict", untrained, tmp_path / "none.wav", sounds / "bell" / "0.wav", expect=2)
+    assert "none.wav: no such file" in done.stderr
+    assert len(done.stdout.splitlines()) == 1
+    (tmp_path / "headerless.raw").write_bytes(bytes(1000))
+    assert "can't be read as sound" in refused("predict", untrained, tmp_path / "headerless.raw")
     assert "exclude each other" in refused("predict", untrained, bad, "--json", "--csv")
 
 
@@ -152,14 +163,20 @@ def test_complexity_before_any_training() -> None:
     assert "did you mean 'base_channels'" in refused("complexity", "cp_mobile:base_channel=8")
 
 
+def test_complexity_of_a_bundle_without_its_run(untrained: Path) -> None:
+    assert "is a bundle without its run" in refused("complexity", untrained)
+
+
 def test_train_alone_then_export(sounds: Path, recipes: dict[str, Path], tmp_path: Path) -> None:
     run = tmp_path / "run"
     trained = edgeaudio("train", sounds, "--model", recipes["student"], "-o", run, "--json")
     assert Path(json.loads(trained.stdout)["weights"]).is_file()
     assert not (run / "bundle").exists()
+    job = (run / "job.json").read_text()
     quantised = json.loads(edgeaudio("quantize", run, "--json", "--max-drop", 100).stdout)
     assert [row["role"] for row in quantised["models"]] == ["student", "student ONNX", "student int8"]
     assert not (run / "bundle").exists()
+    assert (run / "job.json").read_text() == job, "a loosened bound must not be kept"
     answer = json.loads(edgeaudio("export", run, "--json").stdout)
     assert (run / "bundle" / "bundle.json").is_file()
     assert Path(answer["report"]).is_file()

@@ -142,6 +142,31 @@ def test_student_over_the_limits_is_refused_before_training(
     assert not (tmp_path / "stages").exists()
 
 
+def test_a_short_window_does_not_look_cheaper(recipes: dict[str, Path]) -> None:
+    from dataclasses import replace
+
+    from edgeaudio.console import Console
+    from edgeaudio.recipes import load_recipe, load_target
+    from edgeaudio.training.distill import check_limits
+    from edgeaudio.training.job import Job
+
+    student = load_recipe(recipes["student"])
+    job = Job(Path("data"), student, (), load_target("x86"))
+    half = replace(job, student=replace(student, window_seconds=0.5))
+    double = replace(job, student=replace(student, window_seconds=2.0))
+    macs = [check_limits(j, 10, Console(quiet=True))[0].macs for j in (job, half, double)]
+    assert macs[0] == macs[1] < macs[2]
+
+
+def test_the_report_tells_the_command_that_repeats_the_job(
+    finished: tuple[Path, dict[str, object]], scenes: Path
+) -> None:
+    command = json.loads((finished[0] / "report.json").read_text())["reproduce"]["command"]
+    assert command.startswith(f"edgeaudio distill {scenes} --student small_student --teacher small_teacher")
+    assert "--set student.distill.temperature=3.0" in command
+    assert str(scenes) not in (finished[0] / "bundle" / "README.md").read_text(), "a bundle tells no paths"
+
+
 def test_two_jobs_in_one_folder(scenes: Path, recipes: dict[str, Path], tmp_path: Path) -> None:
     from edgeaudio.training.chain import locked
 

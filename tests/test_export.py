@@ -118,7 +118,7 @@ def test_integer_graph_stays_near_the_float_one(
 ) -> None:
     log_mel = LogMel(SPEC)(torch.from_numpy(sounds)).numpy()
     before, after = (run(graph, "logits", log_mel=log_mel) for graph in (network, integer))
-    row = compare("fp32 → int8", "logits", before, after, len(sounds))
+    row = compare("fp32 → int8", "logits", [(before, after)], len(sounds))
     assert row.snr_db > 20
     assert row.cosine > 0.99
     assert row.max_abs > 0, "a graph that equals the float one was not quantised"
@@ -135,7 +135,7 @@ def test_calibration_is_never_made_up(network: onnx.ModelProto) -> None:
 def test_parity_figures_by_hand() -> None:
     before = np.array([[3.0, 4.0], [1.0, 0.0]])
     after = np.array([[3.0, 4.5], [0.0, 1.0]])
-    row = compare("a → b", "logits", before, after, 2, accuracies=(1.0, 0.5), max_abs=2.0)
+    row = compare("a → b", "logits", [(before, after)], 2, accuracies=(1.0, 0.5), max_abs=2.0)
     assert row.max_abs == 1.0
     assert row.rms == pytest.approx(np.sqrt(2.25 / 4))
     assert row.snr_db == pytest.approx(10 * np.log10(26 / 2.25))
@@ -156,11 +156,18 @@ def test_parity_figures_by_hand() -> None:
 def test_parity_bounds(bounds: dict[str, float], ok: bool) -> None:
     before = np.eye(4)
     after = before + 0.1
-    assert compare("hop", "logits", before, after, 100, accuracies=(0.9, 0.85), **bounds).ok is ok
+    assert compare("hop", "logits", [(before, after)], 100, accuracies=(0.9, 0.85), **bounds).ok is ok
+
+
+def test_parity_in_parts_is_parity_of_the_whole() -> None:
+    before, after = np.random.default_rng(0).normal(size=(2, 30, 5))
+    parts = [(before[i : i + 7], after[i : i + 7]) for i in range(0, 30, 7)]
+    whole, split = (compare("hop", "logits", pairs, 30).to_json() for pairs in ([(before, after)], parts))
+    assert split == pytest.approx(whole)
 
 
 def test_one_clip_may_always_fall() -> None:
     x = np.eye(4)
-    assert compare("hop", "logits", x, x, 80, accuracies=(0.9, 0.9 - 1 / 80), max_drop=0.001).ok
-    assert not compare("hop", "logits", x, x, 80, accuracies=(0.9, 0.9 - 2 / 80), max_drop=0.001).ok
-    assert not compare("hop", "logits", x, np.full((4, 4), np.nan), 80, max_abs=1).ok
+    assert compare("hop", "logits", [(x, x)], 80, accuracies=(0.9, 0.9 - 1 / 80), max_drop=0.001).ok
+    assert not compare("hop", "logits", [(x, x)], 80, accuracies=(0.9, 0.9 - 2 / 80), max_drop=0.001).ok
+    assert not compare("hop", "logits", [(x, np.full((4, 4), np.nan))], 80, max_abs=1).ok

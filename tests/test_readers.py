@@ -42,7 +42,7 @@ def test_class_folders(tmp_path: Path) -> None:
     assert {clip.split for clip in clips} == {""}
     (tmp_path / "empty").mkdir()
     with pytest.raises(
-        DataError, match=r"the class folder .*empty holds no sound files; fill it or take it away"
+        DataError, match=r"empty holds no sound files, so it can't be a class; fill it, take it away"
     ):
         read(tmp_path)
 
@@ -173,7 +173,7 @@ def test_written_table_reads_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ("path,label,end\na.wav,x,inf\n", "line 2: end is 'inf'"),
         ("path,label,start,end\na.wav,x,2,2\n", "line 2: end 2 s is not after start 2 s"),
         ("path,label\na.wav,x\nc.wav,y\nd.wav,y\n", r"2 of 3 files are missing, the first is .*c\.wav"),
-        ("path,label\na.wav,x\nb.wav,x\n", "holds the one class 'x'; a classifier needs at least two"),
+        ('path,label\na.wav,"' + 140_000 * "x" + "\n", "not valid CSV"),
     ],
 )
 def test_wrong_manifest_is_explained(tmp_path: Path, text: str, sentence: str) -> None:
@@ -199,8 +199,7 @@ def test_wrong_folder_is_explained(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.wav is neither a folder nor a CSV file"):
         read(tmp_path / "a.wav")
     sounds(tmp_path, "only/1.wav")
-    with pytest.raises(DataError, match="the one class 'only'"):
-        read(tmp_path)
+    assert read(tmp_path).classes == ("only",)  # enough to be scored, not to be trained on
 
 
 def test_table_refuses_labels_outside_its_classes() -> None:

@@ -73,6 +73,10 @@ def test_a_recipe_survives_its_table() -> None:
         ("frontend.preset=pasts", "unknown preset 'pasts'; did you mean 'passt'"),
         ("frontend.fmax=20000", "must rise and stay below half the sample rate"),
         ("frontend.window=hanning", "front end: window is 'hanning'; did you mean 'hann'"),
+        ("augment.freq_mixstyle_alpha=0", "freq_mixstyle_alpha is 0; set freq_mixstyle_p to 0"),
+        ("augment.freq_mask=400", "freq_mask 400 is wider than the 256 mels"),
+        ("train.weight_decay=-1", "weight_decay is -1.0; it must not be negative"),
+        ("frontend.log_offset=0", "silence would be minus infinity"),
         ("window_seconds=-1", "window_seconds is -1.0; it must be positive"),
         ("train.epochs", "is not of the form section.key=value"),
         ("summary.x=1", "'summary' is not a section"),
@@ -108,6 +112,12 @@ def test_settings_name_their_role() -> None:
 def test_front_end_hash_follows_its_values() -> None:
     assert FrontEndSpec(fmax=16000).hash == FrontEndSpec(fmax=16000.0).hash  # type: ignore[arg-type]
     assert len({spec.hash for spec in PRESETS.values()}) == len(PRESETS)
+
+
+def test_front_end_hashes_never_change() -> None:
+    """They stand in shipped bundles: a new field must have a neutral default, and no default may change."""
+    assert PRESETS["dcase2024"].hash == "44136fa355b3"
+    assert PRESETS["passt"].hash == "cbeb1a7d6ae9"
 
 
 def test_gain_needs_a_front_end_that_has_a_level() -> None:

@@ -54,8 +54,6 @@ def read(source: str | Path, columns: CsvColumns | None = None) -> Clips:
         clips = read_esc(source, esc_meta)
     else:
         clips = read_class_folders(source)
-    if len(clips.classes) < 2:
-        raise DataError(f"{source} holds the one class {clips.classes[0]!r}; a classifier needs at least two")
     return clips
 
 
@@ -111,7 +109,10 @@ def _class_folders(folders: list[Path], split: str = "") -> list[Clip]:
     for folder, files in found.items():
         # with no sounds anywhere the whole folder is the mistake, and is said so elsewhere
         if not files and any(found.values()):
-            raise DataError(f"the class folder {folder} holds no sound files; fill it or take it away")
+            raise DataError(
+                f"{folder} holds no sound files, so it can't be a class; "
+                "fill it, take it away, or name the clips in a CSV"
+            )
     return [Clip(path, folder.name, split=split) for folder, files in found.items() for path in files]
 
 
@@ -128,7 +129,7 @@ def _why_empty(folder: Path) -> str:
 
 def _esc_meta(folder: Path) -> Path | None:
     for path in sorted((folder / "meta").glob("*.csv")) if (folder / "audio").is_dir() else []:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
             if {"filename", "fold", "category"} <= set(next(csv.reader(file), [])):
                 return path
     return None
@@ -143,7 +144,10 @@ def _rows(path: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
     delimiter = max("\t,;", key=first.count)
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, restval="")
     reader.fieldnames = [name.strip() for name in reader.fieldnames or []]
-    return [(reader.line_num, row) for row in reader], list(reader.fieldnames)
+    try:
+        return [(reader.line_num, row) for row in reader], list(reader.fieldnames)
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num}: not valid CSV ({error})") from error
 
 
 def _check_header(path: Path, header: list[str], columns: CsvColumns) -> None:

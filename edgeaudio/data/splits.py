@@ -31,8 +31,9 @@ def split(clips: Clips, seed: int, fold: str | None = None) -> Clips:
     """
     _check_sizes(clips)
     names = [clip.split for clip in clips]
-    if fold is not None or (clips.folds and not any(names)):
-        names = _by_fold(clips, fold)
+    held_out = held_out_fold(clips, fold)
+    if held_out is not None:
+        names = _by_fold(clips, held_out)
     elif not any(names):
         names = _carve(clips, ["train"] * len(clips), "test", TEST_SHARE, seed)
     elif not all(names):
@@ -50,6 +51,13 @@ def split(clips: Clips, seed: int, fold: str | None = None) -> Clips:
     return replace(clips, items=tuple(replace(c, split=s) for c, s in zip(clips, names, strict=True)))
 
 
+def held_out_fold(clips: Clips, fold: str | None) -> str | None:
+    """The fold that `split` holds out: the named one, or the first where there are folds and no splits."""
+    if fold is None and clips.folds and not any(clip.split for clip in clips):
+        return clips.folds[0]
+    return fold
+
+
 def groups_in_two_splits(clips: Clips) -> list[str]:
     """Groups with clips in more than one split: a leak."""
     seen: dict[str, set[str]] = {}
@@ -65,14 +73,13 @@ def _check_sizes(clips: Clips) -> None:
             raise DataError(f"class {label!r} has {count} clip; at least 2 are needed to train and test it")
 
 
-def _by_fold(clips: Clips, fold: str | None) -> list[str]:
+def _by_fold(clips: Clips, fold: str) -> list[str]:
     if not clips.folds:
         raise DataError(f"{clips.root} has no folds; leave --fold out, or add a fold column")
-    if fold is None:
-        fold = clips.folds[0]
     if fold not in clips.folds:
         raise DataError(f"{clips.root}: unknown fold {fold!r}; {did_you_mean(fold, clips.folds)}")
-    return ["test" if clip.fold == fold else "train" for clip in clips]
+    kept = {"val": "val"}  # clips that are marked for validation stay so
+    return ["test" if clip.fold == fold else kept.get(clip.split, "train") for clip in clips]
 
 
 def _carve(clips: Clips, names: Sequence[str], new: str, share: float, seed: int) -> list[str]:

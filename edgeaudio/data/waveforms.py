@@ -123,6 +123,7 @@ def _decode_all(
     """Decode into a folder that appears only when it is whole; returns what could not be read."""
     partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
     partial.mkdir(parents=True, exist_ok=True)
+    _sweep(folder.parent)
     try:
         stats, offsets = [], [0]
         with (partial / "waveforms.f32").open("wb") as out:
@@ -147,6 +148,14 @@ def _decode_all(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return bad
+
+
+def _sweep(folder: Path) -> None:
+    """Delete what killed processes left half done."""
+    for partial in folder.glob("*.partial"):
+        pid = partial.name.split(".")[1]
+        if pid.isdigit() and not Path("/proc", pid).exists() and Path("/proc/self").exists():
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def _decode_each(
@@ -182,7 +191,11 @@ def _hash_files(clips: Clips, console: Console) -> tuple[dict[int, str], dict[in
 
     def one(path: Path) -> tuple[str, str]:
         try:
-            return hashlib.sha256(path.read_bytes()).hexdigest(), ""
+            digest = hashlib.sha256()
+            with path.open("rb") as file:
+                while chunk := file.read(2**20):
+                    digest.update(chunk)
+            return digest.hexdigest(), ""
         except OSError as error:
             return "", f"{path} can't be read ({error.strerror})"
 

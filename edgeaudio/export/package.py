@@ -32,12 +32,20 @@ def write_bundle(draft: Bundle, graphs: dict[str, Path], golden: NDArray[np.floa
     return write_manifest(bundle)
 
 
-def model_card(draft: Bundle, recipe: Recipe, teachers: list[str], command: str) -> str:
-    """The model card as Markdown."""
+def model_card(draft: Bundle, recipe: Recipe, teachers: list[str], data: str, sizes: dict[str, int]) -> str:
+    """The model card as Markdown.
+
+    Args:
+        draft: what the bundle says of itself.
+        recipe: of the student.
+        teachers: names of the teachers' recipes.
+        data: name of the data set.
+        sizes: precision → bytes of the graph's file, front end included.
+    """
     accuracy = draft.metrics["accuracy"]
     spec = draft.frontend
     rows = "\n".join(
-        f"| `{GRAPH_FILES[precision]}` | {precision} | {100 * share:.2f} % |"
+        f"| `{GRAPH_FILES[precision]}` | {precision} | {sizes[precision]:,} B | {100 * share:.2f} % |"
         for precision, share in accuracy.items()
     )
     facts = [
@@ -49,18 +57,20 @@ def model_card(draft: Bundle, recipe: Recipe, teachers: list[str], command: str)
         f"**Front end**, inside the graph: {spec.n_mels} {spec.mel_scale} mels, "
         f"{spec.fmin:g}–{spec.fmax:g} Hz, DFT {spec.n_fft}, window {spec.win_length}, "
         f"hop {spec.hop_length}; hash `{spec.hash}`",
-        f"**Complexity**: {draft.limits['sentence'] if draft.limits else 'held against no rule set'}",
+        f"**Complexity** of the network, as the rules count it, without the front end: "
+        f"{draft.limits['sentence'] if draft.limits else 'held against no rule set'}",
         f"**Model**: {recipe.summary or recipe.model.name}",
         f"**Source**: {recipe.source or 'not stated'}",
         f"**Teachers**: {', '.join(teachers) or 'none'}",
-        f"**Made with** edgeaudio {draft.versions['edgeaudio']}: `{command}`",
+        f"**Data**: {data}",
+        f"**Made with** edgeaudio {draft.versions['edgeaudio']}",
     ]
     return f"""# {draft.name}
 
 Sound classifier for {len(draft.labels)} classes: {", ".join(draft.labels)}.
 
-| graph | precision | accuracy on {draft.metrics["clips"]} held-out clips |
-| --- | --- | --- |
+| graph | precision | file, front end included | accuracy on {draft.metrics["clips"]} held-out clips |
+| --- | --- | ---: | ---: |
 {rows}
 
 {chr(10).join(f"- {fact}" for fact in facts)}

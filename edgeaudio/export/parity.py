@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -47,8 +48,7 @@ class Parity:
 def compare(
     hop: str,
     tensor: str,
-    before: Array,
-    after: Array,
+    pairs: Iterable[tuple[Array, Array]],
     clips: int,
     *,
     accuracies: tuple[float, float] | None = None,
@@ -61,26 +61,24 @@ def compare(
     Args:
         hop: its name.
         tensor: what the arrays hold.
-        before: values of the earlier hop, `(windows, …)`.
-        after: values of the later hop, of the same shape.
+        pairs: values of the earlier and of the later hop, both `(windows, …)`, in as many parts as wanted;
+            one part at a time is held in memory.
         clips: number of held-out clips behind them.
         accuracies: clip accuracy before and after.
         max_abs: bound on the largest absolute difference.
         max_rms: bound on the root mean square of the differences.
         max_drop: bound on the loss of accuracy, as a share of 1; one clip is always allowed.
     """
-    before, after = np.asarray(before, np.float64), np.asarray(after, np.float64)
-    assert before.shape == after.shape, f"{hop}: {before.shape} against {after.shape}"
-    error = after - before
-    largest = float(np.abs(error).max())
-    noise, signal = float(np.sum(error**2)), float(np.sum(before**2))
-    rms = float(np.sqrt(np.mean(error**2)))
-    norm = float(np.sqrt(signal * np.sum(after**2)))
-    bounds, ok = [], bool(np.isfinite(after).all())
+    sums = _Sums()
+    for before, after in pairs:
+        sums.add(np.asarray(before, np.float64), np.asarray(after, np.float64))
+    rms = float(np.sqrt(sums.noise / sums.values))
+    norm = float(np.sqrt(sums.signal * sums.power))
+    bounds, ok = [], sums.finite
     change = accuracies[1] - accuracies[0] if accuracies else None
     if max_abs is not None:
         bounds.append(f"max abs ≤ {max_abs:g}")
-        ok &= largest <= max_abs
+        ok &= sums.largest <= max_abs
     if max_rms is not None:
         bounds.append(f"RMS ≤ {max_rms:g}")
         ok &= rms <= max_rms
@@ -92,13 +90,41 @@ def compare(
         hop=hop,
         tensor=tensor,
         clips=clips,
-        max_abs=largest,
+        max_abs=sums.largest,
         rms=rms,
-        snr_db=float(10 * np.log10(signal / noise)) if noise > 0 else float("inf"),
-        cosine=float(np.sum(before * after) / norm) if norm > 0 else 1.0,
-        top1_agreement=float(np.mean(before.argmax(1) == after.argmax(1))) if tensor == "logits" else None,
+        snr_db=float(10 * np.log10(sums.signal / sums.noise)) if sums.noise > 0 else float("inf"),
+        cosine=sums.product / norm if norm > 0 else 1.0,
+        top1_agreement=sums.same_winner / sums.windows if tensor == "logits" else None,
         accuracy=accuracies[1] if accuracies else None,
         accuracy_change=change,
         bound=", ".join(bounds),
         ok=ok,
     )
+
+
+@dataclass
+class _Sums:
+    """What is added up over the parts."""
+
+    windows: int = 0
+    values: int = 0
+    signal: float = 0.0
+    power: float = 0.0
+    noise: float = 0.0
+    product: float = 0.0
+    largest: float = 0.0
+    same_winner: int = 0
+    finite: bool = True
+
+    def add(self, before: Array, after: Array) -> None:
+        assert before.shape == after.shape, f"{before.shape} against {after.shape}"
+        error = after - before
+        self.windows += len(before)
+        self.values += before.size
+        self.signal += float(np.vdot(before, before))
+        self.power += float(np.vdot(after, after))
+        self.noise += float(np.vdot(error, error))
+        self.product += float(np.vdot(before, after))
+        self.largest = max(self.largest, float(np.abs(error).max()))
+        self.same_winner += int(np.sum(before.argmax(1) == after.argmax(1)))
+        self.finite &= bool(np.isfinite(after).all())

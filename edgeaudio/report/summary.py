@@ -38,7 +38,7 @@ def summarise(outcome: Outcome) -> dict[str, Any]:
             "classes": list(outcome.clips.classes),
             "sample_rate": job.student.frontend.sample_rate,
             "split": {split: counts[split] for split in ("train", "val", "test")},
-            "fold": job.fold or next(iter(outcome.clips.folds), None),
+            "fold": outcome.fold,
             "devices": outcome.clips.devices,
             "warnings": list(found["warnings"]),
         },

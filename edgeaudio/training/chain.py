@@ -15,6 +15,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,10 @@ from edgeaudio.config import content_hash
 from edgeaudio.errors import EdgeAudioError, did_you_mean
 
 RESULT = "result.json"
+_NO_EFFECT = (
+    "cli", "console.py", "__init__.py", "answers.py", "latency.py", "evaluation.py", "report/",
+    "data/preview.py",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,9 @@ class Chain:
         if force is not None and force not in names:
             raise EdgeAudioError(f"--force: no stage {force!r}; {did_you_mean(force, names)}")
         self.folder = folder
-        self._forced = names[names.index(force) :] if force else ()
+        for name in names[names.index(force) :] if force else ():
+            for stage in (folder / "stages").glob(f"{name}[-.]*"):
+                _remove(stage)  # all of them at once: a kill must not leave old ones behind a new one
 
     def run(
         self,
@@ -72,9 +79,9 @@ class Chain:
         """
         key = content_hash([name, settings, [stage.key for stage in inputs], code_version()])[:16]
         final = self.folder / "stages" / f"{name}-{key}"
-        if final.is_dir() and name.split(".")[0] not in self._forced:
+        if (final / RESULT).is_file():
             return Stage(name, key, final, json.loads((final / RESULT).read_text()), cached=True)
-        shutil.rmtree(final, ignore_errors=True)
+        _remove(final)
         partial = final.with_name(final.name + ".partial")
         if not resumable:
             shutil.rmtree(partial, ignore_errors=True)
@@ -83,6 +90,12 @@ class Chain:
         (partial / RESULT).write_text(json.dumps(result, indent=1))
         partial.rename(final)
         return Stage(name, key, final, result, cached=False)
+
+
+def _remove(stage: Path) -> None:
+    """Delete a stage's folder; from the first moment on it no longer counts as finished."""
+    (stage / RESULT).unlink(missing_ok=True)
+    shutil.rmtree(stage, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -113,12 +126,13 @@ def publish(source: Path, target: Path) -> None:
 
 @functools.cache
 def code_version() -> str:
-    """Hash of our sources that decide a stage's outcome; the terminal and the report don't."""
+    """Hash of our sources that decide a stage's outcome, and of the versions of the libraries that do."""
     package = Path(__file__).resolve().parent.parent
-    outside = {"cli.py", "console.py", "__init__.py"}
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
-        relative = path.relative_to(package)
-        if relative.as_posix() not in outside and relative.parts[0] not in ("report", "cli"):
-            digest.update(relative.as_posix().encode() + path.read_bytes())
+        name = path.relative_to(package).as_posix()
+        if not name.startswith(_NO_EFFECT):
+            digest.update(name.encode() + path.read_bytes())
+    for library in ("torch", "onnx", "onnxscript", "onnxruntime", "soxr"):
+        digest.update(f"{library} {version(library)}".encode())
     return digest.hexdigest()

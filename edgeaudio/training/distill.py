@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,11 @@ from edgeaudio.bundle import Bundle, read_bundle
 from edgeaudio.console import Console
 from edgeaudio.data import readers
 from edgeaudio.data.clips import Clips
-from edgeaudio.errors import BoundError
+from edgeaudio.errors import BoundError, DataError, EdgeAudioError
 from edgeaudio.training.chain import Chain, Stage, locked, publish
-from edgeaudio.training.job import Job
+from edgeaudio.training.job import JOB_FILE, RUN_TABLE, STAGES, Job
 from edgeaudio.training.stages import Stages
 from edgeaudio.training.windows import WindowSet
-
-STAGES = ("data", "teacher", "logits", "student", "export", "quantize", "measure", "bundle")
 
 
 @dataclass
@@ -37,6 +35,13 @@ class Outcome:
     verdict: complexity.Verdict | None
     stages: dict[str, Stage] = field(default_factory=dict)
     """Finished stages by name; teachers are ``teacher.1``, ``teacher.2`` …"""
+
+    @property
+    def fold(self) -> str | None:
+        """Name of the fold that was held out, if one was."""
+        test = {clip.fold for clip in self.clips if clip.split == "test"}
+        rest = {clip.fold for clip in self.clips if clip.split != "test"}
+        return next(iter(test)) if len(test) == 1 and not test & rest and "" not in test else None
 
     @property
     def measured(self) -> dict[str, Any]:
@@ -56,6 +61,7 @@ def run(
     console: Console | None = None,
     until: str = "bundle",
     force: str | None = None,
+    keep_job: bool = True,
 ) -> Outcome:
     """Do a job, or what is left of it.
 
@@ -66,6 +72,7 @@ def run(
         console: shows progress.
         until: the last stage to do: ``student``, ``measure`` or ``bundle``.
         force: a stage to redo, with all that follow it.
+        keep_job: store the job in the run; a verb that tries another target leaves the stored one alone.
 
     Raises:
         BoundError: the student is over the limits, or a hop lost more than its bound allows.
@@ -73,10 +80,19 @@ def run(
     """
     assert until in ("student", "measure", "bundle"), until
     console = console or Console(quiet=True)
+    table = readers.read(job.data, job.columns)
+    if len(table.classes) < 2:
+        raise DataError(
+            f"{job.data} holds the one class {table.classes[0]!r}; a classifier needs at least two"
+        )
+    if job.data.is_dir() and folder.resolve().is_relative_to(job.data.resolve()):
+        raise EdgeAudioError(
+            f"the run {folder} lies inside the data {job.data}; choose another place with -o"
+        )
+    count, verdict = check_limits(job, len(table.classes), console)
     with locked(folder):
-        table = readers.read(job.data, job.columns)
-        count, verdict = check_limits(job, len(table.classes), console)
-        job.save(folder)
+        if not (folder / JOB_FILE).exists() or keep_job:
+            job.save(folder)
         work = Stages(job, Chain(folder, STAGES, force), device, console)
         data = work.data(table)
         outcome = Outcome(folder, job, work.clips, work.sets, count, verdict, {"data": data})
@@ -97,6 +113,7 @@ def run(
             return outcome
         done["bundle"] = work.bundle(done["export"], done["quantize"], done["measure"], verdict)
         publish(done["bundle"].folder, folder / "bundle")
+        (folder / RUN_TABLE).write_text(work.clips.to_csv(), encoding="utf-8")
         console.stage("bundle", f"{folder / 'bundle'} · {outcome.bundle.hash[:16]}")
         return outcome
 
@@ -106,7 +123,9 @@ def check_limits(
 ) -> tuple[complexity.Count, complexity.Verdict | None]:
     """Count the student and hold it against the rules, before hours are spent on one that can't pass."""
     model = models.build(job.student.model.name, classes, **job.student.model.options)
-    count = complexity.official(model, job.student.input_shape)
+    # the rules mean one second of sound: a shorter window must not look cheaper
+    heard = replace(job.student, window_seconds=max(1.0, job.student.window_seconds))
+    count = complexity.official(model, heard.input_shape)
     if job.limits is None:
         return count, None
     verdict = complexity.check(count, job.limits, bits=8)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,8 @@ from edgeaudio.data.readers import CsvColumns
 from edgeaudio.errors import EdgeAudioError, RecipeError
 from edgeaudio.recipes import from_table, recipe_from_table, recipe_to_table
 
-JOB_FILE = "job.json"
+JOB_FILE, RUN_TABLE = "job.json", "clips.csv"
+STAGES = ("data", "teacher", "logits", "student", "export", "quantize", "measure", "bundle")
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class Job:
     """Columns of a CSV that hold the path and the label."""
     skip_bad: bool = False
     """Leave unreadable clips out."""
+    settings: tuple[str, ...] = ()
+    """Changes to the recipes as they were given; kept to tell how to repeat the job."""
 
     def __post_init__(self) -> None:
         student = self.student
@@ -64,17 +69,23 @@ class Job:
         """Samples between the windows that a clip is cut into when it is scored."""
         return max(1, self.window // 2)
 
-    def command(self, verb: str = "distill") -> str:
-        """The command line that repeats the job (for recipes that were not changed on the way)."""
-        words = ["edgeaudio", verb, self.data.as_posix(), "--student", self.student.name]
+    def command(self) -> str:
+        """The command line that repeats the job."""
+        verb, role = ("distill", "--student") if self.teachers else ("train", "--model")
+        words = ["edgeaudio", verb, self.data.as_posix(), role, self.student.name]
         for teacher in self.teachers:
             words += ["--teacher", teacher.name]
-        words += ["--limits", self.limits or "none", "--seed", str(self.seed)]
+        words += ["--limits", self.limits or "none", "--target", self.target.name, "--seed", str(self.seed)]
+        for setting in self.settings:
+            words += ["--set", setting]
         if self.fold is not None:
             words += ["--fold", self.fold]
+        default = CsvColumns()
+        if self.columns != default:
+            words += ["--path-column", self.columns.path, "--label-column", self.columns.label]
         if self.skip_bad:
             words.append("--skip-bad")
-        return " ".join(words)
+        return shlex.join(words)
 
     def save(self, folder: Path) -> None:
         """Write the job into a run's folder."""
@@ -87,6 +98,7 @@ class Job:
             "teachers": [{"name": t.name, **recipe_to_table(t)} for t in self.teachers],
             "target": asdict(self.target),
             "columns": asdict(self.columns),
+            "settings": list(self.settings),
         }
         path = folder / JOB_FILE
         partial = path.with_suffix(".partial")
@@ -105,11 +117,19 @@ def load_job(folder: Path) -> Job:
         raise EdgeAudioError(
             f"{folder} is not a run (it has no {JOB_FILE}); edgeaudio distill or train makes one"
         )
-    table = json.loads(path.read_text(encoding="utf-8"))
 
     def recipe(part: dict[str, Any]) -> Recipe:
         return recipe_from_table(part, part.pop("name"), path.name)
 
+    try:
+        return _job(json.loads(path.read_text(encoding="utf-8")), path, recipe)
+    except (json.JSONDecodeError, TypeError, KeyError) as error:
+        raise EdgeAudioError(
+            f"{path} is damaged or of another version ({error}); start the run anew"
+        ) from error
+
+
+def _job(table: dict[str, Any], path: Path, recipe: Callable[[dict[str, Any]], Recipe]) -> Job:
     return Job(
         **{
             **table,
@@ -118,5 +138,6 @@ def load_job(folder: Path) -> Job:
             "teachers": tuple(recipe(part) for part in table["teachers"]),
             "target": from_table(Target, table["target"], path.name),
             "columns": CsvColumns(**table["columns"]),
+            "settings": tuple(table["settings"]),
         }
     )

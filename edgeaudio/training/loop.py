@@ -1,7 +1,8 @@
 """The training loop, visible from top to bottom: data, forward, loss, backward, step, log.
 
 Every random draw of an epoch comes from (seed, epoch) alone. So a job that was killed continues from its
-last checkpoint to the very weights that an undisturbed one ends with, bit for bit on the same machine.
+last checkpoint to the very weights that an undisturbed one ends with: bit for bit on the same CPU. An
+accelerator's kernels may add in another order from run to run.
 """
 
 from __future__ import annotations
@@ -107,10 +108,10 @@ def fit(
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             averaged.update(model)
-        if not math.isfinite(total):
-            raise RecipeError(f"{name}: the loss of epoch {epoch} is {total}; lower train.learning_rate")
         trained = time.perf_counter() - began
         metrics = _validate(averaged.model, val, recipe, fabric)
+        if not math.isfinite(total + metrics["val_loss"]):
+            raise RecipeError(f"{name}: the loss of epoch {epoch} is not finite; lower train.learning_rate")
         state.history.append(
             {
                 "epoch": epoch,

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import confusion_matrix
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,8 @@ def clip_metrics(scores: NDArray[np.floating[Any]], targets: NDArray[np.integer[
     scores = np.asarray(scores, dtype=np.float64)
     classes = scores.shape[1]
     predicted = scores.argmax(axis=1)
-    confusion = confusion_matrix(targets, predicted, labels=np.arange(classes))
+    confusion = np.zeros((classes, classes), dtype=np.int64)
+    np.add.at(confusion, (targets, predicted), 1)
     counts = confusion.sum(axis=1)
     present = counts > 0
     right = scores[np.arange(len(targets)), targets]

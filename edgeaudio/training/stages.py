@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,11 @@ from edgeaudio.data.inspect import inspect
 from edgeaudio.errors import RecipeError, did_you_mean
 from edgeaudio.export import onnx as graphs
 from edgeaudio.export.package import model_card, write_bundle
+from edgeaudio.frontend import LogMel
 from edgeaudio.quantization import quantize
 from edgeaudio.training.chain import Chain, Stage
 from edgeaudio.training.job import Job
-from edgeaudio.training.loop import fit
+from edgeaudio.training.loop import CHECKPOINT, fit
 from edgeaudio.training.measure import measure
 from edgeaudio.training.metrics import clip_metrics
 from edgeaudio.training.windows import WindowSet, vote, window_logits
@@ -97,7 +99,10 @@ class Stages:
             _save_tensors(model.state_dict(), folder / WEIGHTS)
             return {"history": history, "test": self._test(model, recipe.frontend)}
 
-        stage = self.chain.run(name, [recipe, seed], [self._data, *logits], make, resumable=True)
+        outcome_only = replace(recipe, name="", summary="", source="")
+        settings = [outcome_only, seed, self._device.type]
+        stage = self.chain.run(name, settings, [self._data, *logits], make, resumable=True)
+        (stage.folder / CHECKPOINT).unlink(missing_ok=True)
         test = stage.result["test"]
         self._say(stage, f"{recipe.name}: {_percent(test['accuracy'])} on {test['clips']} held-out clips")
         return stage
@@ -117,7 +122,7 @@ class Stages:
             scores = clip_metrics(vote(mean.softmax(1), train.grid).numpy(), train.targets.numpy())
             return {"windows": len(mean), "train_accuracy": scores.accuracy}
 
-        stage = self.chain.run("logits", [r.name for r in recipes], teachers, make)
+        stage = self.chain.run("logits", [r.frontend for r in recipes], teachers, make)
         self._say(stage, f"{stage.result['windows']} windows, mean of {len(teachers)} teacher(s)")
         return stage
 
@@ -146,7 +151,7 @@ class Stages:
             train = self.sets["train"]
             rng = np.random.default_rng([job.seed, 11])
             chosen = np.sort(rng.permutation(len(train))[: job.calibration])
-            log_mels = train.mel_source(job.student.frontend, self._device)(chosen).cpu().numpy()
+            log_mels = LogMel(job.student.frontend)(train.waveform(chosen)).numpy()
             network = quantize(onnx.load(export.folder / MODEL), log_mels, job.target)
             front_end = onnx.load(export.folder / FRONT_END)
             graphs.save(graphs.join(front_end, network, self._metadata()), folder / INTEGER)
@@ -201,11 +206,13 @@ class Stages:
                 versions={"edgeaudio": __version__, "torch": torch.__version__, "onnx": onnx.__version__},
             )  # fmt: skip
             spread = np.linspace(0, len(test) - 1, min(GOLDEN_WINDOWS, len(test))).astype(int)
-            card = model_card(draft, job.student, teachers, job.command())
+            sizes = {name: path.stat().st_size for name, path in files.items()}
+            card = model_card(draft, job.student, teachers, job.data.name, sizes)
             write_bundle(draft, files, test.waveform(spread).numpy(), card)
             return {}
 
-        settings = [job.command(), verdict.to_json() if verdict else None]
+        texts = [job.data.name, job.student.name, job.student.summary, job.student.source, teachers]
+        settings = [texts, verdict.to_json() if verdict else None]
         return self.chain.run("bundle", settings, [export, integer, measured], make)
 
     # ── what the stages share ────────────────────────────────────────────────────────────────────

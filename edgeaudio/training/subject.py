@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import nn
 
-from edgeaudio.bundle import MANIFEST
+from edgeaudio.bundle import CARD, MANIFEST
 from edgeaudio.config import Recipe
 from edgeaudio.errors import RecipeError
 from edgeaudio.models import MODELS, build
@@ -54,6 +54,8 @@ def _from_recipe(recipe: Recipe, classes: int) -> Subject:
 def _from_run(folder: Path) -> Subject:
     run = folder if (folder / JOB_FILE).is_file() else folder.parent
     manifest = run / "bundle" / MANIFEST
+    if not (run / JOB_FILE).is_file() and (folder / MANIFEST).is_file():
+        raise RecipeError(f"{folder} is a bundle without its run; its verdict stands in {folder / CARD}")
     job = load_job(run)
     if not manifest.is_file():
         raise RecipeError(f"{run} has no bundle yet; finish it, or ask about the recipe {job.student.name}")

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgeaudio.audio import audible, cut_windows, window_starts
+from edgeaudio.audio import audible, window_power, window_starts
 from edgeaudio.config import FrontEndSpec
 from edgeaudio.console import Console
 from edgeaudio.data.waveforms import Waveforms
@@ -53,7 +53,7 @@ def lay_grid(waveforms: Waveforms, positions: Sequence[int], window: int, hop: i
     clip, start = [], []
     for k, i in enumerate(positions):
         starts = window_starts(len(waveforms[i]), window, hop)
-        starts = starts[audible(cut_windows(waveforms[i], starts, window))]
+        starts = starts[audible(window_power(waveforms[i], starts, window))]
         clip.append(np.full(len(starts), k))
         start.append(starts)
     return WindowGrid(np.concatenate(clip), np.concatenate(start), len(positions))
@@ -92,6 +92,10 @@ class WindowSet:
             out[row, : len(piece)] = torch.from_numpy(piece.copy())
         return out
 
+    def blocks(self, size: int) -> list[NDArray[np.int64]]:
+        """Indices of all windows in runs of at most `size`."""
+        return np.split(np.arange(len(self)), range(size, len(self), size))
+
     def mel_source(self, spec: FrontEndSpec, device: torch.device) -> Callable[[NDArray[np.int64]], Tensor]:
         """A function from window indices to log-mels `(len(index), 1, mels, frames)` on `device`.
 
@@ -107,10 +111,11 @@ class WindowSet:
         if len(self) * spec.n_mels * spec.frames(self.window) * 4 > CACHE_BYTES:
             return compute
         if spec.hash not in self._mels:
-            blocks = np.split(np.arange(len(self)), range(_BLOCK, len(self), _BLOCK))
-            self._mels[spec.hash] = torch.cat(
-                [compute(block).cpu() for block in self._console.track(blocks, "log-mels")]
-            )
+            self._mels.clear()  # one front end's at a time: teachers come first, then the student
+            mels = torch.empty(len(self), 1, spec.n_mels, spec.frames(self.window))
+            for block in self._console.track(self.blocks(_BLOCK), "log-mels"):
+                mels[torch.from_numpy(block)] = compute(block).cpu()
+            self._mels[spec.hash] = mels
         mels = self._mels[spec.hash]
         return lambda index: mels[torch.from_numpy(np.asarray(index))].to(device)
 
@@ -127,8 +132,7 @@ def window_logits(
     source = windows.mel_source(spec, device)
     was_training = model.training
     model.eval()
-    blocks = np.split(np.arange(len(windows)), range(batch, len(windows), batch))
-    logits = [model(source(block)).float().cpu() for block in blocks]
+    logits = [model(source(block)).float().cpu() for block in windows.blocks(batch)]
     model.train(was_training)
     return torch.cat(logits)
 
