@@ -327,7 +327,8 @@ def _answer(outcome: Outcome, report: Path, as_json: bool) -> None:
 def _demo_data(output: Path, console: Console) -> Path:
     from edgeaudio.data import synth
 
-    manifest = synth.write(output / "scenes")
+    with console.counting("scenes") as progress:
+        manifest = synth.write(output / "scenes", progress=progress)
     console.stage("scenes", f"built-in synthetic scenes in {manifest.parent}")
     return manifest.parent
 

@@ -82,7 +82,9 @@ def data_synth(
     """Write the built-in scenes: ten classes through four simulated devices, one unseen in training."""
     from edgeaudio.data import synth
 
-    typer.echo(synth.write(output, clips_per_class=clips_per_class, seed=seed))
+    with Console().counting("scenes") as progress:
+        manifest = synth.write(output, clips_per_class=clips_per_class, seed=seed, progress=progress)
+    typer.echo(manifest)
 
 
 def _clips(

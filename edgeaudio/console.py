@@ -5,8 +5,9 @@ Standard output is left to answers, so that `--json` can be piped. The bar shows
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -39,6 +40,19 @@ class Console:
         yield from track(
             items, f"{description:>12} ", total=total, console=RichConsole(stderr=True), transient=True
         )
+
+    @contextlib.contextmanager
+    def counting(self, description: str) -> Iterator[Callable[[int, int], None]]:
+        """A progress bar that is told `(done, total)`; for work that counts for itself."""
+        if self.quiet or not sys.stderr.isatty():
+            yield lambda done, total: None
+            return
+        from rich.console import Console as RichConsole
+        from rich.progress import Progress
+
+        with Progress(console=RichConsole(stderr=True), transient=True) as progress:
+            task = progress.add_task(f"{description:>12} ", total=None)
+            yield lambda done, total: progress.update(task, completed=done, total=total)
 
     def _print(self, markup: str) -> None:
         from rich.console import Console as RichConsole
