@@ -282,10 +282,13 @@ def _cross_validate(
     path = write(summary, output)
     if as_json:
         print_json({"folds": summary["folds"], "summary": summary["folds_summary"], "report": str(path)})
-        return
-    for role, figures in summary["folds_summary"].items():
-        typer.echo(f"{role:14} {100 * figures['mean']:6.2f} % ± {100 * figures['spread']:.2f} over the folds")
-    typer.echo(f"report         {path}")
+    else:
+        for role, figures in summary["folds_summary"].items():
+            mean, spread = 100 * figures["mean"], 100 * figures["spread"]
+            typer.echo(f"{role:14} {mean:6.2f} % ± {spread:.2f} over the folds")
+        typer.echo(f"report         {path}")
+    if summary["broken"]:
+        raise BoundError("; ".join(summary["broken"]))
 
 
 def _write_report(outcome: Outcome) -> Path:

@@ -358,6 +358,8 @@ class Target:
     weight_symmetric: bool = True
     per_channel: bool = True
     """A scale for each output channel of a weight."""
+    float_input_layer: bool = False
+    """The convolution that reads the log-mel stays in float: 256 steps are coarse for its wide range."""
 
     def __post_init__(self) -> None:
         for name in ("activation_type", "weight_type"):

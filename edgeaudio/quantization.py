@@ -53,6 +53,7 @@ def quantize(model: onnx.ModelProto, log_mels: NDArray[np.float32], target: Targ
         raise DataError(
             "the calibration clips give NaN or infinite log-mels; look at them with: edgeaudio data inspect"
         )
+    readers = [node.name for node in model.graph.node if LOG_MEL in node.input]
     types = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}
     with tempfile.TemporaryDirectory() as scratch:
         # the library only takes files
@@ -61,7 +62,8 @@ def quantize(model: onnx.ModelProto, log_mels: NDArray[np.float32], target: Targ
         with _without_advice():
             quantize_static(
                 source, result, _Calibration(log_mels), quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=list(QUANTISED_OPS), per_channel=target.per_channel,
+                op_types_to_quantize=list(QUANTISED_OPS),
+                nodes_to_exclude=readers if target.float_input_layer else [], per_channel=target.per_channel,
                 activation_type=types[target.activation_type], weight_type=types[target.weight_type],
                 calibrate_method=CalibrationMethod.MinMax,
                 extra_options={

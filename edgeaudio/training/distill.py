@@ -49,6 +49,17 @@ class Outcome:
         return self.stages["measure"].result
 
     @property
+    def broken(self) -> list[str]:
+        """A sentence for each hop that broke its bound."""
+        return [
+            f"{row['hop']} broke its bound on {row['tensor']} ({row['bound']}): "
+            f"max abs {row['max_abs']:.3g}, SNR {row['snr_db']:.1f} dB, "
+            f"accuracy {_points(row['accuracy_change'])}"
+            for row in self.measured["parity"]
+            if not row["ok"]
+        ]
+
+    @property
     def bundle(self) -> Bundle:
         """The shipped folder."""
         return read_bundle(self.folder / "bundle")
@@ -62,6 +73,7 @@ def run(
     until: str = "bundle",
     force: str | None = None,
     keep_job: bool = True,
+    strict: bool = True,
 ) -> Outcome:
     """Do a job, or what is left of it.
 
@@ -72,6 +84,7 @@ def run(
         console: shows progress.
         until: the last stage to do: ``student``, ``measure`` or ``bundle``.
         force: a stage to redo, with all that follow it.
+        strict: raise where parity breaks; else return without a bundle, with `broken` telling why.
         keep_job: store the job in the run; a verb that tries another target leaves the stored one alone.
 
     Raises:
@@ -108,8 +121,9 @@ def run(
         done["export"] = work.export(done["student"])
         done["quantize"] = work.quantize(done["export"])
         done["measure"] = work.measure(teachers, done["student"], done["export"], done["quantize"])
-        _hold_to_parity(outcome)
-        if until == "measure":
+        if outcome.broken and strict:
+            raise BoundError(f"{outcome.broken[0]}; the earlier bundle is left as it was")
+        if until == "measure" or outcome.broken:
             return outcome
         done["bundle"] = work.bundle(done["export"], done["quantize"], done["measure"], verdict)
         publish(done["bundle"].folder, folder / "bundle")
@@ -133,16 +147,6 @@ def check_limits(
         raise BoundError(f"{verdict.sentence} (--limits none trains it all the same)")
     console.stage("limits", verdict.sentence)
     return count, verdict
-
-
-def _hold_to_parity(outcome: Outcome) -> None:
-    for row in outcome.measured["parity"]:
-        if not row["ok"]:
-            raise BoundError(
-                f"{row['hop']} broke its bound on {row['tensor']} ({row['bound']}): "
-                f"max abs {row['max_abs']:.3g}, SNR {row['snr_db']:.1f} dB, "
-                f"accuracy {_points(row['accuracy_change'])}; the earlier bundle is left as it was"
-            )
 
 
 def _points(change: float | None) -> str:
