@@ -220,18 +220,20 @@ def _job(
         student=load_recipe(student, "students", settings_for("student", settings)),
         teachers=tuple(load_recipe(t, "teachers", settings_for("teacher", settings)) for t in teachers),
         target=load_target(target),
-        # a file must still be found when the run is taken up from elsewhere
-        limits=None
-        if limits == "none"
-        else str(Path(limits).resolve())
-        if limits.endswith(".toml")
-        else limits,
+        limits=_findable(limits),
         fold=fold,
         seed=seed,
         skip_bad=skip_bad,
         settings=tuple(settings or ()),
         columns=CsvColumns(path_column, label_column),
     )
+
+
+def _findable(limits: str) -> str | None:
+    """A rule set's name, or its file so that it is found when the run is taken up from elsewhere."""
+    if limits == "none":
+        return None
+    return str(Path(limits).resolve()) if limits.endswith(".toml") else limits
 
 
 def _name_of(data: Path) -> str:

@@ -340,7 +340,19 @@ class Recipe:
     @property
     def input_shape(self) -> tuple[int, int, int, int]:
         """Shape of one log-mel, `(1, 1, mels, frames)`."""
-        return (1, 1, self.frontend.n_mels, self.frontend.frames(self.window_samples))
+        return self._shape(self.window_seconds)
+
+    @property
+    def counted_shape(self) -> tuple[int, int, int, int]:
+        """The log-mel that limits are held against: one second of sound, or the window where it is longer.
+
+        The rules mean one second, so a shorter window must not look cheaper.
+        """
+        return self._shape(max(1.0, self.window_seconds))
+
+    def _shape(self, seconds: float) -> tuple[int, int, int, int]:
+        samples = round(seconds * self.frontend.sample_rate)
+        return (1, 1, self.frontend.n_mels, self.frontend.frames(samples))
 
 
 @dataclass(frozen=True)

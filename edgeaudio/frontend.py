@@ -2,7 +2,7 @@
 
 `LogMel` takes any length and is the faster one in torch: training uses it. `StaticLogMel` takes one length
 and is made of slices, matrix products and element-wise steps alone, so that every runtime can run it, and
-fast: ONNX's own STFT operator takes about ten times as long. Both follow one `FrontEndSpec` and agree to
+fast: ONNX's own STFT operator takes several times as long. Both follow one `FrontEndSpec` and agree to
 float32 rounding.
 
 The constants are buffers that stay out of the state dict: they follow from the spec, which travels beside

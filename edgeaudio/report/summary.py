@@ -150,7 +150,7 @@ def _complexity(outcome: Outcome) -> dict[str, Any]:
         for layer in outcome.count.layers
         if layer.params or layer.macs
     ]
-    shape = list(outcome.job.student.input_shape)
+    shape = list(outcome.count.input_shape)
     return {
         "input_shape": shape,
         "params": outcome.count.params,

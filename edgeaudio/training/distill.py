@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from edgeaudio.data import readers
 from edgeaudio.data.clips import Clips
 from edgeaudio.errors import BoundError, DataError, EdgeAudioError
 from edgeaudio.training.chain import Chain, Stage, locked, publish
-from edgeaudio.training.job import JOB_FILE, RUN_TABLE, STAGES, Job
+from edgeaudio.training.job import RUN_TABLE, STAGES, Job
 from edgeaudio.training.stages import Stages
 from edgeaudio.training.windows import WindowSet
 
@@ -104,7 +104,7 @@ def run(
         )
     count, verdict = check_limits(job, len(table.classes), console)
     with locked(folder):
-        if not (folder / JOB_FILE).exists() or keep_job:
+        if keep_job:
             job.save(folder)
         work = Stages(job, Chain(folder, STAGES, force), device, console)
         data = work.data(table)
@@ -137,9 +137,7 @@ def check_limits(
 ) -> tuple[complexity.Count, complexity.Verdict | None]:
     """Count the student and hold it against the rules, before hours are spent on one that can't pass."""
     model = models.build(job.student.model.name, classes, **job.student.model.options)
-    # the rules mean one second of sound: a shorter window must not look cheaper
-    heard = replace(job.student, window_seconds=max(1.0, job.student.window_seconds))
-    count = complexity.official(model, heard.input_shape)
+    count = complexity.official(model, job.student.counted_shape)
     if job.limits is None:
         return count, None
     verdict = complexity.check(count, job.limits, bits=8)

@@ -48,7 +48,9 @@ def resolve(text: str, classes: int) -> Subject:
 
 
 def _from_recipe(recipe: Recipe, classes: int) -> Subject:
-    return Subject(recipe.name, build(recipe.model.name, classes, **recipe.model.options), recipe.input_shape)
+    return Subject(
+        recipe.name, build(recipe.model.name, classes, **recipe.model.options), recipe.counted_shape
+    )
 
 
 def _from_run(folder: Path) -> Subject:
