@@ -29,6 +29,7 @@ from edgeaudio.models import build
 from edgeaudio.recipes import load_recipe
 from edgeaudio.training.loop import fit
 from edgeaudio.training.stages import make_fabric
+from edgeaudio.training.teaching import CachedTeacher
 from edgeaudio.training.windows import WindowSet
 
 REFERENCE_BATCH = 256
@@ -79,10 +80,10 @@ def reference_rate(recipe: Recipe, waveform: Tensor, classes: int, steps: int) -
 def our_rate(recipe: Recipe, train: WindowSet, val: WindowSet, classes: int) -> float:
     """Clips a second of the product's loop: the median of the epochs after the first."""
     model = build(recipe.model.name, classes, **recipe.model.options)
-    logits = torch.randn(len(train), classes)
+    teacher = CachedTeacher(torch.randn(len(train), classes), recipe.distill.temperature, torch.device("cpu"))
     with tempfile.TemporaryDirectory() as folder:
         fabric = make_fabric("cpu", recipe.train.precision)
-        history = fit(model, recipe, train, val, classes, Path(folder), fabric, 0, logits)
+        history = fit(model, recipe, train, val, classes, Path(folder), fabric, 0, teacher)
     return float(statistics.median(row["clips_per_second"] for row in history[1:]))
 
 

@@ -11,6 +11,9 @@ import torch
 from torch import Tensor
 
 from edgeaudio.config import FrontEndSpec
+from edgeaudio.models.domain import freq_mixstyle
+
+__all__ = ["change_level", "freq_mixstyle", "mask_mels", "mixup", "roll_frames"]
 
 
 def mixup(x: Tensor, lam: Tensor, permutation: Tensor) -> Tensor:
@@ -25,29 +28,6 @@ def mixup(x: Tensor, lam: Tensor, permutation: Tensor) -> Tensor:
     """
     lam = lam.view(-1, *[1] * (x.dim() - 1)).to(x.dtype)
     return x * lam + x[permutation] * (1 - lam)
-
-
-def freq_mixstyle(mel: Tensor, lam: Tensor, permutation: Tensor, eps: float = 1e-6) -> Tensor:
-    """Exchange frequency-wise statistics between clips, which hides the recording device.
-
-    Args:
-        mel: log-mel `(batch, channels, mels, frames)`.
-        lam: `(batch,)` share of the clip's own statistics.
-        permutation: `(batch,)` whose statistics are mixed in.
-        eps: added to the (unbiased) variance.
-
-    Source: Zhou et al., Domain Generalization with MixStyle, ICLR 2021; frequency-wise form of Schmid et al.,
-    CP-JKU submission to DCASE 2022 Task 1.
-    """
-    variance, mean = torch.var_mean(mel, dim=(1, 3), keepdim=True)
-    # statistics are constants: no gradient flows through them
-    mean, std = mean.detach(), (variance + eps).sqrt().detach()
-    lam = lam.view(-1, 1, 1, 1).to(mel.dtype)
-    mixed_std = lam * std + (1 - lam) * std[permutation]
-    mixed_mean = lam * mean + (1 - lam) * mean[permutation]
-    # (mel − mean)/std·mixed_std + mixed_mean as one multiplication and one addition over the large tensor
-    gain = mixed_std / std
-    return mel * gain + (mixed_mean - mean * gain)
 
 
 def roll_frames(mel: Tensor, shifts: Tensor) -> Tensor:
@@ -78,8 +58,12 @@ def change_level(mel: Tensor, decibels: Tensor, spec: FrontEndSpec) -> Tensor:
     """The log-mel `(batch, 1, mels, frames)` of the same sound `decibels` `(batch,)` louder.
 
     Exact for a logarithm with an offset: the power is taken out of the logarithm, scaled and put back, so
-    silence stays silence. Only for front ends that do neither square nor floor their power.
+    silence stays silence. Only for front ends that do neither square nor floor their power. A waveform
+    `(batch, 1, 1, samples)` is scaled.
     """
+    if spec.kind == "waveform":
+        return mel * (10 ** (decibels.to(mel) / 20)).view(-1, 1, 1, 1)
+    decibels = decibels * spec.power / 2  # of the power; a magnitude has half of them
     unit = {"ln": 1.0, "log10": math.log(10), "db": math.log(10) / 10}[spec.log]
     power = ((mel / spec.scale - spec.shift) * unit).exp() - spec.log_offset
     power = power.clamp_min(0) * (10 ** (decibels.to(mel) / 10)).view(-1, 1, 1, 1)

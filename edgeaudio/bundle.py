@@ -13,13 +13,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgeaudio.config import FrontEndSpec
+from edgeaudio.config import FrontEndSpec, file_hash
 from edgeaudio.errors import BundleError, RecipeError, did_you_mean
 from edgeaudio.recipes import from_table
 
@@ -58,7 +57,7 @@ class Bundle:
     @property
     def hash(self) -> str:
         """SHA-256 of the manifest, which holds those of all other files."""
-        return _sha256(self.folder / MANIFEST)
+        return file_hash(self.folder / MANIFEST)
 
     def graph_path(self, graph: str | None = None) -> Path:
         """The file of a graph; the default one where none is named."""
@@ -71,7 +70,7 @@ class Bundle:
 def write_manifest(bundle: Bundle) -> Bundle:
     """Write `bundle.json` over the files that lie in the folder; returns the bundle with their hashes."""
     files = {
-        path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+        path.name: {"bytes": path.stat().st_size, "sha256": file_hash(path)}
         for path in sorted(bundle.folder.iterdir())
         if path.name != MANIFEST
     }
@@ -153,9 +152,5 @@ def _check_files(folder: Path, manifest: dict[str, Any]) -> None:
         path = folder / name
         if not path.is_file():
             raise BundleError(f"{path} is missing; copy the bundle again as a whole")
-        if _sha256(path) != facts["sha256"]:
+        if file_hash(path) != facts["sha256"]:
             raise BundleError(f"{path} was changed or damaged (its SHA-256 differs); copy the bundle again")
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -23,6 +23,7 @@ from edgeaudio.cli_options import (
     DeviceOption,
     FoldOption,
     ForceOption,
+    FromOption,
     JsonOption,
     LabelColumn,
     LimitsOption,
@@ -37,10 +38,12 @@ from edgeaudio.cli_options import (
     TargetOption,
     need_training,
 )
+from edgeaudio.cli_weights import weights_app
 from edgeaudio.console import Console
 from edgeaudio.errors import BoundError, EdgeAudioError
 
 if TYPE_CHECKING:
+    from edgeaudio.config import Recipe
     from edgeaudio.training.distill import Outcome
     from edgeaudio.training.job import Job
 
@@ -54,6 +57,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data_app, name="data")
+app.add_typer(weights_app, name="weights")
 
 DEMO_TEACHER, DEMO_STUDENT = "cp_resnet_128k", "dcase2024_baseline"
 DEMO_SETTINGS = ["teacher.train.epochs=24", "student.train.epochs=40", "student.augment.freq_mixstyle_p=0.4"]
@@ -73,6 +77,7 @@ def distill(
             "--teacher", help=f"Teacher recipe; repeat it for an ensemble (mean logits). {NAMES['teachers']}"
         ),
     ] = None,
+    checkpoints: FromOption = None,
     limits: LimitsOption = "dcase2024",
     target: Annotated[str, typer.Option(help="Where the graph will run: a name under export/.")] = "x86",
     output: OutputOption = None,
@@ -110,8 +115,8 @@ def distill(
         raise EdgeAudioError("no data given; name a folder of sounds, or try it with --demo")
     output = output or Path("runs") / _name_of(data)
     job = _job(
-        data, student, teacher or [DEMO_TEACHER], limits, target, fold, seed, settings, skip_bad,
-        path_column, label_column,
+        data, student, teacher or [DEMO_TEACHER], checkpoints, limits, target, fold, seed, settings,
+        skip_bad, path_column, label_column,
     )  # fmt: skip
     if folds is not None:
         _cross_validate(job, folds, fold, output, device, console, force, as_json)
@@ -131,6 +136,7 @@ def train(
     model: Annotated[
         str, typer.Option("--model", "-m", help="Recipe under teachers/ or students/, or a TOML file.")
     ],
+    checkpoints: FromOption = None,
     output: OutputOption = None,
     limits: LimitsOption = "none",
     target: TargetOption = "x86",
@@ -149,7 +155,8 @@ def train(
     need_training()
     output = output or Path("runs") / f"{_name_of(data)}-{Path(model).stem}"
     job = _job(
-        data, model, [], limits, target, fold, seed, settings, skip_bad, path_column, label_column
+        data, model, [], checkpoints, limits, target, fold, seed, settings, skip_bad,
+        path_column, label_column,
     )  # fmt: skip
     from edgeaudio.training.distill import run
 
@@ -208,17 +215,30 @@ for verb in (evaluate, complexity, predict):
 
 
 def _job(
-    data: Path, student: str, teachers: list[str], limits: str, target: str, fold: str | None, seed: int,
-    settings: list[str] | None, skip_bad: bool, path_column: str, label_column: str,
+    data: Path, student: str, teachers: list[str], checkpoints: list[str] | None, limits: str, target: str,
+    fold: str | None, seed: int, settings: list[str] | None, skip_bad: bool, path_column: str,
+    label_column: str,
 ) -> Job:  # fmt: skip
     from edgeaudio.data.readers import CsvColumns
-    from edgeaudio.recipes import load_recipe, load_target, settings_for
+    from edgeaudio.recipes import load_recipe, load_target, settings_for, start_from
     from edgeaudio.training.job import Job
 
+    names = [Path(name).stem for name in (student, *teachers)]
+
+    def recipe(name: str, role: str) -> Recipe:
+        changes = settings_for(role, settings, Path(name).stem, names)
+        return load_recipe(name, f"{role}s", changes)
+
+    learner = recipe(student, "student")
+    listened = tuple(recipe(name, "teacher") for name in teachers)
+    if teachers:
+        listened = start_from(listened, checkpoints)
+    else:
+        (learner,) = start_from([learner], checkpoints)
     return Job(
         data=data,
-        student=load_recipe(student, "students", settings_for("student", settings)),
-        teachers=tuple(load_recipe(t, "teachers", settings_for("teacher", settings)) for t in teachers),
+        student=learner,
+        teachers=listened,
         target=load_target(target),
         limits=_findable(limits),
         fold=fold,

@@ -17,8 +17,8 @@ from edgeaudio.cli_options import (
     SkipBadOption,
     need_training,
 )
-from edgeaudio.config import PRESETS
 from edgeaudio.console import Console
+from edgeaudio.presets import PRESETS
 
 if TYPE_CHECKING:
     from edgeaudio.data.clips import Clips

@@ -32,6 +32,14 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="Change a recipe: student.train.epochs=30, teacher.augment.mixup_alpha=0.2 …"),
 ]
+FromOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--from",
+        help="Checkpoint to start from: a path or a name of 'edgeaudio weights list'; "
+        "RECIPE=CHECKPOINT where there are several teachers.",
+    ),
+]
 FoldOption = Annotated[str | None, typer.Option(help="Fold to hold out as test (default: the first).")]
 SkipBadOption = Annotated[bool, typer.Option("--skip-bad", help="List unreadable clips and leave them out.")]
 ForceOption = Annotated[

@@ -21,6 +21,15 @@ def content_hash(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes, read in blocks."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 def canonical_json(value: Any) -> str:
     """One spelling for one value: sorted keys, no spaces, dataclasses as objects."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain, ensure_ascii=False)
@@ -46,6 +55,7 @@ def _choice(value: str, known: tuple[str, ...], what: str) -> None:
 
 
 _FRONT_END_CHOICES = {
+    "kind": ("log_mel", "waveform"),
     "window": ("hann", "hann_symmetric", "hamming", "povey"),
     "mel_scale": ("htk", "slaney", "kaldi"),
     "mel_norm": ("none", "slaney"),
@@ -57,7 +67,8 @@ _FRONT_END_CHOICES = {
 class FrontEndSpec:
     """Waveform `(batch, samples)` → log-mel `(batch, 1, mels, frames)`, fully described.
 
-    The log-mel is ``(log(power-mel with offset or floor) + shift) * scale``, squared on request.
+    The log-mel is ``(log(power-mel with offset or floor) + shift) * scale``, squared on request. For networks
+    that hear the waveform itself, ``kind = "waveform"`` passes it on as `(batch, 1, 1, samples)`.
     """
 
     sample_rate: int = 32000
@@ -100,15 +111,28 @@ class FrontEndSpec:
     """Kaldi's pre-emphasis inside each frame, y[n] = x[n] − a·x[max(n−1, 0)]; 0 is off."""
     remove_dc: bool = False
     """Subtract each frame's mean before anything else (Kaldi)."""
+    power: float = 2.0
+    """Exponent of the magnitude spectrum: 2 is the power, 1 the magnitude (YAMNet)."""
+    kind: str = "log_mel"
+    """``log_mel``, or ``waveform``: no transform at all."""
 
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
             if item.type == "float":  # 8000 and 8000.0 are one front end and must have one hash
                 object.__setattr__(self, item.name, float(getattr(self, item.name)))
+        for name, known in _FRONT_END_CHOICES.items():
+            _choice(getattr(self, name), known, f"front end: {name}")
         for name in ("sample_rate", "n_fft", "win_length", "hop_length", "n_mels"):
             require(
                 getattr(self, name) > 0, f"front end: {name} is {getattr(self, name)}; it must be positive"
             )
+        if self.kind == "waveform":
+            require(
+                (self.n_mels, self.hop_length, self.win_length, self.center) == (1, 1, 1, False),
+                'front end: a waveform has no mels, hops or windows; start from preset = "waveform"',
+            )
+            return
+        require(self.power in (1, 2), f"front end: power is {self.power:g}; use 2 (power) or 1 (magnitude)")
         require(
             self.win_length <= self.n_fft,
             f"front end: win_length {self.win_length} is longer than n_fft {self.n_fft}; raise n_fft",
@@ -122,8 +146,6 @@ class FrontEndSpec:
             self.log == "none" or self.log_offset > 0 or self.log_floor > 0,
             "front end: log_offset and log_floor are both 0: silence would be minus infinity; set one",
         )
-        for name, known in _FRONT_END_CHOICES.items():
-            _choice(getattr(self, name), known, f"front end: {name}")
 
     def frames(self, samples: int) -> int:
         """Number of frames for a waveform of that many samples."""
@@ -133,63 +155,22 @@ class FrontEndSpec:
         return max(0, (samples - self.win_length) // self.hop_length + 1)
 
     @property
+    def sentence(self) -> str:
+        """What it does, in a few words for cards and tables."""
+        if self.kind == "waveform":
+            return "none: the network hears the waveform"
+        return (
+            f"{self.n_mels} {self.mel_scale} mels, {self.fmin:g}–{self.fmax:g} Hz, DFT {self.n_fft}, "
+            f"window {self.win_length}, hop {self.hop_length}"
+        )
+
+    @property
     def hash(self) -> str:
         """Twelve hex digits that name this front end; stored in every bundle."""
         # A field at its default is left out: a later field then leaves the hashes of older bundles alone.
         # So a default must never change.
         told = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return content_hash({k: v for k, v in told.items() if v != getattr(type(self), k)})[:12]
-
-
-_AUGMENT_MEL = FrontEndSpec(
-    n_fft=1024, win_length=800, hop_length=320, n_mels=128, fmax=15000, window="hann_symmetric",
-    mel_scale="kaldi", log_offset=1e-5, shift=4.5, scale=0.2, pre_emphasis=0.97,
-)  # fmt: skip
-
-PRESETS: dict[str, FrontEndSpec] = {
-    # DCASE 2024/25 Task 1 baseline
-    "dcase2024": FrontEndSpec(),
-    # PaSST, EfficientAT
-    "passt": _AUGMENT_MEL,
-    # CP-Mobile and CP-ResNet of the DCASE 2023 and 2022 submissions
-    "cp_mobile": dataclasses.replace(
-        _AUGMENT_MEL, n_fft=4096, win_length=3072, hop_length=500, n_mels=256, fmax=15500
-    ),
-    "cp_resnet_2023": dataclasses.replace(
-        _AUGMENT_MEL, n_fft=4096, win_length=3072, hop_length=750, n_mels=256, fmax=15500
-    ),
-    "cp_resnet_2022": dataclasses.replace(
-        _AUGMENT_MEL, n_fft=2048, win_length=2048, hop_length=744, n_mels=256, fmax=16000
-    ),
-    # the DCASE 2023 toolkit's spectrum configuration
-    "dcase2023_toolkit": dataclasses.replace(
-        _AUGMENT_MEL, n_fft=2048, win_length=2000, hop_length=500, n_mels=256, fmax=16000
-    ),
-    # PANNs and PaddleSpeech
-    "panns": FrontEndSpec(
-        n_fft=1024, win_length=1024, hop_length=320, n_mels=64, fmin=50, fmax=14000,
-        mel_scale="slaney", mel_norm="slaney", log="db", log_offset=0.0, log_floor=1e-10,
-    ),
-    # BC-ResNet on Speech Commands
-    "bc_resnet": FrontEndSpec(
-        sample_rate=16000, n_fft=512, win_length=480, hop_length=160, n_mels=40, fmax=8000, log_offset=1e-6
-    ),
-    # BirdCLEF 2021, second place
-    "birdclef2021": FrontEndSpec(
-        n_fft=1024, win_length=1024, hop_length=320, n_mels=128, fmax=14000, log="db",
-        log_offset=0.0, log_floor=1e-10, shift=80.0, scale=1 / 80, squared=True,
-    ),
-    # DCASE 2022 Task 1 baseline: 40 ms windows, 20 ms hop
-    "dcase2022": FrontEndSpec(
-        sample_rate=44100, n_fft=2048, win_length=1764, hop_length=882, n_mels=40, fmax=22050
-    ),
-    # Kaldi's fbank features at 16 kHz
-    "kaldi": FrontEndSpec(
-        sample_rate=16000, n_fft=512, win_length=400, hop_length=160, n_mels=40, fmin=20, fmax=8000,
-        window="povey", mel_scale="kaldi", log_offset=0.0, log_floor=1.1920928955078125e-07,
-        center=False, frame_pre_emphasis=0.97, remove_dc=True,
-    ),
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -287,8 +268,12 @@ class DistillSpec:
     """Softens teacher and student alike; the soft loss is multiplied by its square."""
     hard_label_weight: float = 0.1
     """λ of λ·cross-entropy + (1 − λ)·T²·KL."""
+    teacher_mode: str = "cached"
+    """``cached``: the teachers' logits for the untouched windows, stored once; ``live``: their answers to the
+    very view that the student hears, which costs a pass through each teacher a step."""
 
     def __post_init__(self) -> None:
+        _choice(self.teacher_mode, ("cached", "live"), "distill: teacher_mode")
         require(self.temperature > 0, f"distill: temperature is {self.temperature}; it must be positive")
         require(
             0 <= self.hard_label_weight <= 1,
@@ -308,10 +293,14 @@ class Recipe:
     """One line for tables."""
     source: str = ""
     """The paper or report behind it."""
-    frontend: FrontEndSpec = PRESETS["dcase2024"]
+    licence: str = ""
+    """Of the weights that its authors publish; empty where there are none."""
+    frontend: FrontEndSpec = FrontEndSpec()
     """What the model hears."""
     window_seconds: float = 1.0
     """Length of one inference."""
+    weights: str = ""
+    """Checkpoint that training starts from: a name of the catalogue or a path; empty is a fresh start."""
     train: TrainSpec = TrainSpec()
     augment: AugmentSpec = AugmentSpec()
     distill: DistillSpec = DistillSpec()
@@ -326,10 +315,11 @@ class Recipe:
             f"{self.name}: augment.freq_mask {self.augment.freq_mask} is wider than the "
             f"{self.frontend.n_mels} mels of the front end",
         )
-        has_level = self.frontend.log != "none" and not self.frontend.squared
+        spec = self.frontend
+        has_level = spec.kind == "waveform" or (spec.log != "none" and not spec.squared)
         require(
             has_level or not self.augment.gain_db,
-            f"{self.name}: augment.gain_db needs a front end with a plain logarithm; set it to 0",
+            f"{self.name}: augment.gain_db needs a plain logarithm or the waveform; set it to 0",
         )
 
     @property

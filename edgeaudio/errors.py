@@ -7,6 +7,7 @@
     ├── DataError             a data set, a manifest or a label is not as it should be
     ├── AudioError            a sound file can't be read or holds no sound
     ├── BundleError           a bundle is missing a file, was changed, or is of another schema
+    ├── CheckpointError       a file of weights can't be fetched, verified or read
     ├── MissingExtraError     a part of edgeaudio is asked for that is not installed
     └── BoundError            a stated bound (limit, parity, accuracy) was missed
 
@@ -38,6 +39,10 @@ class AudioError(EdgeAudioError):
 
 class BundleError(EdgeAudioError):
     """A bundle is missing a file, was changed, or is of another schema."""
+
+
+class CheckpointError(EdgeAudioError):
+    """A file of weights can't be fetched, verified or read."""
 
 
 class MissingExtraError(EdgeAudioError):

@@ -33,6 +33,16 @@ _PER_LN = {"ln": 1.0, "log10": 1 / math.log(10), "db": 10 / math.log(10), "none"
 """What one unit of the natural logarithm is on each scale."""
 
 
+def build_front_end(spec: FrontEndSpec) -> LogMel | Waveform:
+    """The front end for training, which takes any length."""
+    return LogMel(spec) if spec.kind == "log_mel" else Waveform(spec)
+
+
+def build_static_front_end(spec: FrontEndSpec, samples: int) -> StaticLogMel | Waveform:
+    """The front end for export, for waveforms of one length."""
+    return StaticLogMel(spec, samples) if spec.kind == "log_mel" else Waveform(spec)
+
+
 class LogMel(nn.Module):
     """Log-mel by FFT, for training and evaluation in torch.
 
@@ -78,6 +88,7 @@ class LogMel(nn.Module):
         frames = F.pad(signal, (0, self.zeros)).unfold(-1, spec.n_fft, spec.hop_length)
         spectrum = torch.fft.rfft(_condition(spec, frames) * self.window)  # batch, frames, bins
         power = torch.addcmul(spectrum.real.square(), spectrum.imag, spectrum.imag)
+        power = power.sqrt() if spec.power == 1 else power
         return _compress(spec, self.bank(power)).transpose(1, 2).unsqueeze(1)
 
 
@@ -164,7 +175,35 @@ class StaticLogMel(nn.Module):
         spectrum = partial @ self.outer  # k2, frame, (re/im, k1)
         squares = spectrum * spectrum
         power = squares[..., : self.n1] + squares[..., self.n1 :]  # k2, frame, k1
+        power = power.sqrt() if self.spec.power == 1 else power
         return power.permute(1, 2, 0).reshape(-1, self.n1 * self.n_k2)
+
+
+class Waveform(nn.Module):
+    """The front end of networks that hear the waveform: `(batch, samples)` → `(batch, 1, 1, samples)`.
+
+    Args:
+        spec: The front end, of kind ``waveform``.
+    """
+
+    def __init__(self, spec: FrontEndSpec) -> None:
+        super().__init__()
+        self.spec = spec
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Shift and scale the waveform as the spec says.
+
+        Args:
+            waveform: ``(batch, samples)``, float at ``spec.sample_rate``.
+
+        Returns:
+            ``(batch, 1, 1, samples)``.
+
+        Raises:
+            AudioError: The waveform isn't a float ``(batch, samples)``.
+        """
+        _samples(waveform)
+        return (waveform[:, None, None, :] + self.spec.shift) * self.spec.scale
 
 
 class _BandedBank(nn.Module):

@@ -53,7 +53,6 @@ def quantize(model: onnx.ModelProto, log_mels: NDArray[np.float32], target: Targ
         raise DataError(
             "the calibration clips give NaN or infinite log-mels; look at them with: edgeaudio data inspect"
         )
-    readers = [node.name for node in model.graph.node if LOG_MEL in node.input]
     types = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}
     with tempfile.TemporaryDirectory() as scratch:
         # the library only takes files
@@ -63,7 +62,8 @@ def quantize(model: onnx.ModelProto, log_mels: NDArray[np.float32], target: Targ
             quantize_static(
                 source, result, _Calibration(log_mels), quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=list(QUANTISED_OPS),
-                nodes_to_exclude=readers if target.float_input_layer else [], per_channel=target.per_channel,
+                nodes_to_exclude=_readers(model) if target.float_input_layer else [],
+                per_channel=target.per_channel,
                 activation_type=types[target.activation_type], weight_type=types[target.weight_type],
                 calibrate_method=CalibrationMethod.MinMax,
                 extra_options={
@@ -72,6 +72,17 @@ def quantize(model: onnx.ModelProto, log_mels: NDArray[np.float32], target: Targ
                 },
             )  # fmt: skip
         return onnx.load(result)
+
+
+def _readers(model: onnx.ModelProto) -> list[str]:
+    """The nodes that read the log-mel, through whatever only turns its axes."""
+    names, tensors = [], {LOG_MEL}
+    for node in model.graph.node:  # in order of execution
+        if tensors & set(node.input):
+            names.append(node.name)
+            if node.op_type in ("Transpose", "Reshape", "Identity", "Unsqueeze", "Squeeze"):
+                tensors |= set(node.output)
+    return names
 
 
 @contextlib.contextmanager

@@ -10,11 +10,11 @@ import dataclasses
 import sys
 import types
 import typing
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from edgeaudio.config import (
-    PRESETS,
     AugmentSpec,
     DistillSpec,
     FrontEndSpec,
@@ -25,6 +25,7 @@ from edgeaudio.config import (
     require,
 )
 from edgeaudio.errors import RecipeError, did_you_mean
+from edgeaudio.presets import PRESETS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -145,19 +146,53 @@ def preset(name: str) -> FrontEndSpec:
     return PRESETS[name]
 
 
-def settings_for(role: str, settings: list[str] | None) -> list[str]:
-    """The settings of one role, without its prefix: `teacher.train.epochs=5` → `train.epochs=5`.
+def settings_for(
+    role: str, settings: list[str] | None, name: str = "", names: Sequence[str] = ()
+) -> list[str]:
+    """The settings of one recipe, without their prefix: `teacher.train.epochs=5` → `train.epochs=5`.
+
+    Args:
+        role: ``student`` or ``teacher``.
+        settings: as given.
+        name: the recipe's own name; a setting may begin with it instead, to mean one teacher of several.
+        names: of all recipes of the job.
 
     Raises:
-        RecipeError: a setting names no role.
+        RecipeError: a setting names no role and no recipe of the job.
     """
     for setting in settings or []:
-        head = setting.partition(".")[0]
-        if head not in ("student", "teacher"):
+        if setting.partition(".")[0] not in ("student", "teacher", *names):
             raise RecipeError(
-                f"--set {setting!r} must begin with student. or teacher., e.g. student.train.epochs=5"
+                f"--set {setting!r} must begin with student., teacher. or a recipe of the job, "
+                "e.g. student.train.epochs=5"
             )
-    return [s.partition(".")[2] for s in settings or [] if s.startswith(f"{role}.")]
+    return [s.partition(".")[2] for s in settings or [] if s.startswith((f"{role}.", f"{name or role}."))]
+
+
+def start_from(recipes: Sequence[Recipe], given: Sequence[str] | None) -> tuple[Recipe, ...]:
+    """Give recipes the checkpoints they start from.
+
+    Args:
+        recipes: the models that may start from one.
+        given: ``CHECKPOINT`` where there is one recipe, ``RECIPE=CHECKPOINT`` where there are several; a
+            checkpoint is a name of the catalogue or a path.
+
+    Raises:
+        RecipeError: it isn't clear whose checkpoint it is.
+    """
+    weights = {recipe.name: recipe.weights for recipe in recipes}
+    for text in given or ():
+        name, equals, checkpoint = text.partition("=")
+        if not (equals and name in weights):
+            if len(recipes) != 1:
+                known = ", ".join(weights) or "none"
+                raise RecipeError(
+                    f"--from {text!r}: say which model starts from it, as RECIPE=CHECKPOINT; known: {known}"
+                )
+            name, checkpoint = recipes[0].name, text
+        path = Path(checkpoint)
+        weights[name] = path.resolve().as_posix() if path.exists() else checkpoint
+    return tuple(dataclasses.replace(recipe, weights=weights[recipe.name]) for recipe in recipes)
 
 
 def parse_value(text: str) -> Any:

@@ -14,12 +14,12 @@ import soundfile
 import torch
 
 from edgeaudio.bundle import Bundle
-from edgeaudio.config import PRESETS
 from edgeaudio.data.synth import SCENES, render
 from edgeaudio.export import onnx as graphs
 from edgeaudio.export.package import write_bundle
 from edgeaudio.frontend import LogMel
 from edgeaudio.models import build
+from edgeaudio.presets import PRESETS
 from edgeaudio.quantization import quantize
 from edgeaudio.recipes import load_target
 

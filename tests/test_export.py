@@ -144,6 +144,31 @@ def test_a_float_input_layer_keeps_more_of_the_signal(network: onnx.ModelProto, 
     assert snr[0] > snr[1]
 
 
+def test_the_input_layer_is_found_behind_a_transpose() -> None:
+    torch.manual_seed(0)
+    shape = (1, 1, 32, 20)
+    graph = graphs.export_model(build("daf_cnn", 3, mels=32, frames=20, first_channels=4).eval(), shape)
+    assert graph.graph.node[0].op_type == "Transpose"
+    log_mel = torch.randn(8, *shape[1:], generator=torch.Generator().manual_seed(1)).numpy()
+    nodes = quantize(graph, log_mel, load_target("x86")).graph.node
+    made_by = {name: node.op_type for node in nodes for name in node.output}
+    fed_by = [made_by.get(node.input[0]) for node in nodes if node.op_type == "Conv"]
+    assert fed_by[0] == "Transpose"
+    assert set(fed_by[1:]) == {"DequantizeLinear"}
+
+
+def test_damping_is_in_the_weights_that_are_shipped() -> None:
+    torch.manual_seed(0)
+    damped = build("cp_resnet", 3, base_channels=8, cut_channels_s3=0, stage2_groups=1, damped=True).eval()
+    before = {key: value.clone() for key, value in damped.state_dict().items()}
+    graph = graphs.export_model(damped, SHAPE)
+    assert not any("damping" in tensor.name for tensor in graph.graph.initializer)
+    assert all(torch.equal(before[key], value) for key, value in damped.state_dict().items())
+    x = torch.randn(SHAPE, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        np.testing.assert_allclose(run(graph, "logits", log_mel=x.numpy()), damped(x).numpy(), atol=1e-4)
+
+
 def test_calibration_is_never_made_up(network: onnx.ModelProto) -> None:
     empty = np.zeros((0, *SHAPE[1:]), np.float32)
     with pytest.raises(DataError, match="no clip to calibrate with"):

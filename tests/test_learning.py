@@ -13,15 +13,17 @@ import torch
 from conftest import STUDENT
 
 from edgeaudio import augment, losses
-from edgeaudio.config import PRESETS, TrainSpec
+from edgeaudio.config import TrainSpec
 from edgeaudio.data import readers, waveforms
 from edgeaudio.errors import RecipeError
 from edgeaudio.models import build
+from edgeaudio.presets import PRESETS
 from edgeaudio.recipes import load_recipe
 from edgeaudio.training import loop
 from edgeaudio.training.loop import fit, learning_rate
 from edgeaudio.training.metrics import accuracy_by, clip_metrics
 from edgeaudio.training.stages import make_fabric
+from edgeaudio.training.teaching import CachedTeacher
 from edgeaudio.training.windows import WindowSet, vote, window_logits
 
 GOLDEN = torch.arange(24, dtype=torch.float32).reshape(2, 1, 3, 4) ** 1.5 / 10
@@ -209,7 +211,8 @@ def test_teacher_and_labels_are_mixed_alike(recipe, sets) -> None:  # type: igno
     ).float()
     source = train_set.mel_source(recipe.frontend, torch.device("cpu"))
     rng = np.random.default_rng(0)
-    batch = loop._make_batch(recipe, train_set, source, one_hot, np.arange(16), 10, rng)
+    teacher = CachedTeacher(1e4 * one_hot, recipe.distill.temperature, torch.device("cpu"))
+    batch = loop._make_batch(recipe, train_set, source, teacher, np.arange(16), 10, rng)
     assert batch.teacher is not None
     torch.testing.assert_close(batch.teacher, batch.targets)
     torch.testing.assert_close(batch.targets.sum(1), torch.ones(16))

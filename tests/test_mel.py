@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeaudio.config import PRESETS
 from edgeaudio.dft import factors, fold_bank, inner_matrix, outer_matrices
 from edgeaudio.mel import bands, hz_to_mel, mel_bank, mel_to_hz
+from edgeaudio.presets import PRESETS
 
 
 @pytest.mark.parametrize(("n", "window"), [(1024, 800), (60, 41), (45, 45), (31, 20)])

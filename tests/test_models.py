@@ -7,25 +7,27 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import math
-import zlib
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import onnxruntime
 import pytest
 import torch
 from torch import nn
+from zoo import (
+    FIXTURES,
+    assert_exports,
+    assert_recorded,
+    published_checkpoint,
+    published_outputs,
+    seeded,
+    seeded_input,
+)
 
 from edgeaudio.errors import RecipeError
-from edgeaudio.models import Model, build, model_options
-from edgeaudio.recipes import load_recipe, recipe_names
+from edgeaudio.models import MODELS, Model, build, load_published, model_options
 
-FIXTURE = Path(__file__).parent / "fixtures" / "models.json"
-REFERENCE = Path(__file__).parents[1] / ".." / "shared" / "reference"
+FIXTURE = FIXTURES / "models.json"
 
 BASELINE_STRIDES = {"b2": [1, 1], "b3": [1, 2], "b4": [2, 1]}
 TINY: dict[str, tuple[str, dict[str, Any]]] = {
@@ -49,36 +51,6 @@ PUBLISHED: dict[str, tuple[str, dict[str, Any]]] = {
     "dcase2024_baseline": ("cp_mobile", {"strides": BASELINE_STRIDES, "grn": False}),
     "cp_resnet_rho8": ("cp_resnet", {"rho": 8}),
 }
-
-
-def seeded_array(name: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    """An entry of a made-up checkpoint, the same anywhere: its name seeds the generator.
-
-    Scales keep activations near one through the depth, whatever the architecture.
-    """
-    rng = np.random.default_rng(zlib.crc32(name.encode()))
-    if name.endswith("num_batches_tracked"):
-        return np.zeros((), np.int64)
-    if name.endswith("running_var"):
-        values = 0.5 + rng.random(shape)
-    elif len(shape) > 1:
-        values = rng.standard_normal(shape) / math.sqrt(math.prod(shape[1:]))
-    else:
-        offset = 1.0 if name.endswith("weight") else 0.0  # scales near one; shifts, means and GRN near zero
-        values = offset + 0.1 * rng.standard_normal(shape)
-    return values.astype(np.float32)
-
-
-def seeded(model: Model) -> Model:
-    entries = {
-        key: torch.from_numpy(seeded_array(key, tuple(v.shape))) for key, v in model.state_dict().items()
-    }
-    model.load_state_dict(entries, strict=True)
-    return model.eval()
-
-
-def seeded_input(shape: tuple[int, ...]) -> torch.Tensor:
-    return torch.from_numpy(np.random.default_rng(7).standard_normal(shape).astype(np.float32))
 
 
 @pytest.fixture(params=TINY)
@@ -105,36 +77,17 @@ def test_recorded_outputs_of_tiny_models(case: str) -> None:
     model = seeded(build(name, 5, **options))
     assert list(model.state_dict()) == recorded["entries"]
     with torch.no_grad():
-        logits = model(seeded_input((2, 1, 64, 31))).numpy()
-    expected = np.array(recorded["logits"])
-    assert np.abs(logits - expected).max() <= 1e-4 * expected.std()
-
-
-def reference_checkpoints() -> ModuleType:
-    """The generator of the checkpoints with which the published code was recorded."""
-    path = REFERENCE / "synthetic_checkpoint.py"
-    if not path.is_file():
-        pytest.skip("the recorded outputs of the published models are not beside this checkout")
-    spec = importlib.util.spec_from_file_location("synthetic_checkpoint", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+        assert_recorded(model(seeded_input((2, 1, 64, 31))), np.array(recorded["logits"]))
 
 
 @pytest.mark.parametrize("case", PUBLISHED)
 def test_published_checkpoint_gives_published_outputs(case: str) -> None:
-    reference = reference_checkpoints()
-    meta = REFERENCE / f"{case}.json"
     name, options = PUBLISHED[case]
     model = build(name, 10, **options).eval()
-    arrays = reference.checkpoint(meta)
-    model.load_state_dict({key: torch.from_numpy(array) for key, array in arrays.items()}, strict=True)
-    recorded = reference.recorded(meta)
+    model.load_state_dict(published_checkpoint(case), strict=True)
+    recorded = published_outputs(case)
     with torch.no_grad():
-        logits = model(torch.from_numpy(recorded["x"])).numpy()
-    assert np.abs(logits - recorded["logits"]).max() <= 1e-4 * recorded["logits"].std()
+        assert_recorded(model(torch.from_numpy(recorded["x"])), recorded["logits"])
 
 
 def test_embedding_is_what_the_classifier_sees(tiny: Any) -> None:
@@ -190,31 +143,91 @@ def test_channels_last_gives_the_same_and_stays(tiny: Any) -> None:
 def test_onnx_export_agrees_at_batches_not_exported(case: str, tmp_path: Path) -> None:
     name, options = TINY[case]
     model = seeded(build(name, 5, **options))
-    path = tmp_path / "model.onnx"
-    torch.onnx.export(
-        model,
-        (seeded_input((2, 1, 64, 31)),),
-        path,
-        dynamo=True,
-        external_data=False,
-        dynamic_shapes=({0: torch.export.Dim("batch")},),
-        verbose=False,
-    )
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    assert session.get_inputs()[0].shape[1:] == [1, 64, 31]
-    for batch in (1, 3):
-        x = seeded_input((batch, 1, 64, 31))
-        (scores,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
-        with torch.no_grad():
-            assert np.abs(scores - model(x).numpy()).max() <= 1e-4
+    assert_exports(model, seeded_input((2, 1, 64, 31)), tmp_path / "model.onnx")
 
 
-@pytest.mark.parametrize("name", recipe_names("students"))
-def test_every_recipe_builds_and_answers(name: str) -> None:
-    recipe = load_recipe(name)
-    model = build(recipe.model.name, 10, **recipe.model.options).eval()
+ALL: dict[str, tuple[dict[str, Any], tuple[int, int, int]]] = {
+    "acdnet": (
+        {"input_samples": 6000, "sample_rate": 4000, "channels": [4, 8, 4, 4, 8, 8, 8, 8, 8, 8, 8, 8]},
+        (1, 1, 6000),
+    ),
+    "bc_resnet": ({"tau": 1.0}, (1, 40, 30)),
+    "cnn10": ({"width": 0.125}, (1, 64, 48)),
+    "cnn14": ({"width": 0.0625}, (1, 64, 64)),
+    "cnn6": ({"width": 0.125}, (1, 64, 48)),
+    "cp_mobile": ({"base_channels": 8}, (1, 64, 31)),
+    "cp_resnet": ({"base_channels": 8, "cut_channels_s3": 4, "damped": True}, (1, 64, 31)),
+    "daf_cnn": ({"mels": 32, "frames": 20, "first_channels": 4}, (1, 32, 20)),
+    "dymn": ({"width": 0.1}, (1, 64, 64)),
+    "mobileast": ({}, (1, 64, 32)),
+    "mobilenet": ({"width": 0.1}, (1, 64, 64)),
+    "passt": ({"input_mels": 32, "input_frames": 60, "embed_dim": 32, "heads": 4, "depth": 2}, (1, 32, 60)),
+    "timm": ({"backbone": "mobilenetv3_small_050"}, (1, 64, 64)),
+    "yamnet": ({"width": 64}, (1, 64, 48)),
+}
+"""Every architecture, small: its options and the shape of one input."""
+UNHEARD = {"passt": ("head_dist.",)}  # published, but no answer depends on it
+
+
+def test_the_small_editions_are_complete() -> None:
+    assert sorted(ALL) == sorted(MODELS)
+
+
+def small(name: str, classes: int = 4) -> tuple[Model, torch.Tensor]:
+    if name == "timm" and importlib.util.find_spec("timm") is None:
+        pytest.skip("timm is not installed")
+    options, shape = ALL[name]
+    return build(name, classes, **options), seeded_input((8, *shape))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_architecture_learns_with_all_its_parameters(name: str) -> None:
+    torch.manual_seed(3)
+    model, x = small(name)
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0  # half of so few features are too few
+    labels = torch.arange(8) % 4
+    optimiser = torch.optim.AdamW(model.parameters(), lr=5e-3, weight_decay=0.0)
+    heard: set[str] = set()
+    first = last = 0.0
+    for step in range(30):
+        optimiser.zero_grad()
+        loss: Any = nn.functional.cross_entropy(model(x), labels)
+        loss.backward()
+        # zeros of an initialisation block gradients for the first steps only
+        heard |= {k for k, p in model.named_parameters() if p.grad is not None and p.grad.abs().max() > 0}
+        optimiser.step()
+        first, last = (loss.item(), last) if step == 0 else (first, loss.item())
+    unheard = {k for k, _ in model.named_parameters() if not k.startswith(UNHEARD.get(name, ("\0",)))} - heard
+    assert not unheard
+    assert last < 0.8 * first
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_architecture_embeds_and_fits_other_classes(name: str) -> None:
+    model, x = small(name)
+    model.eval()
     with torch.no_grad():
-        assert model(seeded_input(recipe.input_shape)).shape == (1, 10)
+        embedding, logits = model.embed(x), model(x)
+        assert logits.shape == (8, 4)
+        assert embedding.shape[0] == 8
+        assert embedding.ndim == 2
+        # a clip's answer doesn't depend on the clips beside it
+        torch.testing.assert_close(model(x[:3]), logits[:3], rtol=1e-4, atol=1e-5)
+        # what its constants call the classifier is all that follows the embedding
+        other = load_published(name, model.state_dict(), 7, **ALL[name][0])
+        assert other(x).shape == (8, 7)
+        torch.testing.assert_close(other.embed(x), embedding, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name, (_, shape) in ALL.items() if shape[1] > 1])
+def test_every_log_mel_network_takes_several_channels(name: str) -> None:
+    model, x = small(name)
+    model.eval()
+    loaded = load_published(name, model.state_dict(), 4, **ALL[name][0], in_channels=3)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(x.expand(-1, 3, -1, -1)), model(x), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize(

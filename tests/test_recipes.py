@@ -2,40 +2,68 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
+import numpy as np
+import onnxruntime
 import pytest
+import torch
 
 from edgeaudio.complexity import check, official
-from edgeaudio.config import PRESETS, FrontEndSpec, Recipe
+from edgeaudio.config import FrontEndSpec, Recipe
 from edgeaudio.errors import RecipeError
+from edgeaudio.export.onnx import LOG_MEL, LOGITS, export_model
 from edgeaudio.models import build
+from edgeaudio.presets import PRESETS
 from edgeaudio.recipes import (
     load_recipe,
     load_target,
     recipe_folders,
     recipe_from_table,
-    recipe_names,
     recipe_to_table,
     settings_for,
+    start_from,
 )
 
-
-@pytest.mark.parametrize("kind", ["students", "teachers"])
-def test_every_recipe_loads_and_builds(kind: str) -> None:
-    for name in recipe_names(kind):
-        recipe = load_recipe(name, kind)
-        count = official(build(recipe.model.name, 10, **recipe.model.options), recipe.input_shape)
-        assert count.params > 0
-        assert recipe.summary
-        assert recipe.source
+OURS = [
+    (kind, p.stem)
+    for kind in ("students", "teachers")
+    for p in sorted(recipe_folders(kind)[0].glob("*.toml"))
+]
+OVER = {"micro_acdnet": 129_514}
+"""Students that are over the 128,000 B of dcase2024 in int8, as published; all others fit."""
 
 
-def test_every_student_fits_its_rules() -> None:
-    for path in recipe_folders("students")[0].glob("*.toml"):
-        recipe = load_recipe(path.stem)
-        count = official(build(recipe.model.name, 10, **recipe.model.options), recipe.input_shape)
-        assert check(count, "dcase2024", bits=8).ok
+@pytest.mark.parametrize(("kind", "name"), OURS)
+def test_every_recipe_builds_runs_and_exports(kind: str, name: str) -> None:
+    recipe = load_recipe(name, kind)
+    if recipe.model.name == "timm" and importlib.util.find_spec("timm") is None:
+        pytest.skip("timm is not installed")
+    assert recipe.summary
+    assert recipe.source
+    torch.manual_seed(0)
+    model = build(recipe.model.name, 10, **recipe.model.options).eval()
+    x = 0.1 * torch.randn(recipe.input_shape, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        for parameter in model.parameters():  # zeros of an initialisation would hide what is exported
+            if not parameter.any():
+                parameter.normal_(std=0.05)
+        expected = model(x).numpy()
+    assert expected.shape == (1, 10)
+    assert expected.std() > 0
+    graph = export_model(model, recipe.input_shape)
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    (logits,) = session.run([LOGITS], {LOG_MEL: x.numpy()})
+    assert np.abs(logits - expected).max() <= 1e-4 * max(1.0, expected.std())
+
+
+@pytest.mark.parametrize("name", [name for kind, name in OURS if kind == "students"])
+def test_every_student_fits_its_rules(name: str) -> None:
+    recipe = load_recipe(name)
+    count = official(build(recipe.model.name, 10, **recipe.model.options), recipe.counted_shape)
+    assert check(count, "dcase2024", bits=8).ok == (name not in OVER)
+    assert count.params == OVER.get(name, count.params)
 
 
 def test_the_baseline_is_the_published_one() -> None:
@@ -105,8 +133,29 @@ def test_settings_name_their_role() -> None:
     settings = ["student.train.epochs=1", "teacher.train.epochs=2", "student.distill.temperature=3"]
     assert settings_for("student", settings) == ["train.epochs=1", "distill.temperature=3"]
     assert settings_for("teacher", settings) == ["train.epochs=2"]
-    with pytest.raises(RecipeError, match=r"must begin with student\. or teacher\."):
+    with pytest.raises(RecipeError, match=r"must begin with student\., teacher\. or a recipe"):
         settings_for("student", ["train.epochs=1"])
+
+
+def test_a_setting_may_mean_one_teacher_of_several() -> None:
+    names = ["cnn6", "mn10"]
+    settings = ["cnn6.train.epochs=2", "teacher.train.batch_size=8"]
+    assert settings_for("teacher", settings, "cnn6", names) == ["train.epochs=2", "train.batch_size=8"]
+    assert settings_for("teacher", settings, "mn10", names) == ["train.batch_size=8"]
+    with pytest.raises(RecipeError, match="or a recipe of the job"):
+        settings_for("teacher", ["cnn7.train.epochs=2"], "cnn6", names)
+
+
+def test_checkpoints_find_their_recipe(tmp_path: Path) -> None:
+    one, two = load_recipe("cp_resnet_128k", "teachers"), load_recipe("dcase2024_baseline")
+    checkpoint = tmp_path / "a=b.pt"
+    checkpoint.touch()
+    (started,) = start_from([one], [str(checkpoint)])
+    assert started.weights == checkpoint.as_posix()
+    assert [r.weights for r in start_from([one, two], ["dcase2024_baseline=x"])] == ["", "x"]
+    assert start_from([one, two], None) == (one, two)
+    with pytest.raises(RecipeError, match="known: cp_resnet_128k, dcase2024_baseline"):
+        start_from([one, two], ["x.pt"])
 
 
 def test_front_end_hash_follows_its_values() -> None:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeaudio.complexity.official import Count
+from edgeaudio.complexity.count import Count
 from edgeaudio.config import require
 from edgeaudio.errors import RecipeError, did_you_mean
 from edgeaudio.recipes import from_table, read_toml

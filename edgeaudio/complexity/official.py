@@ -18,76 +18,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from edgeaudio.complexity.count import Count, LayerCount
 from edgeaudio.errors import RecipeError
 
 if TYPE_CHECKING:  # torch itself is imported with the first count, so that limits can be read without it
     from torch import Tensor, nn
-
-
-@dataclass(frozen=True)
-class LayerCount:
-    """One call of one leaf module, or what a module holds outside its leaves."""
-
-    name: str
-    """Path of the module in the model."""
-    kind: str
-    """Its class."""
-    output_shape: tuple[int, ...]
-    """Shape of what it answered; empty where it was never called."""
-    params: int
-    """Its parameters; 0 where an earlier row already has them."""
-    macs: int
-    """Its multiply-accumulates."""
-
-
-@dataclass(frozen=True, repr=False)
-class Count:
-    """What the official counter says about one model at one input shape."""
-
-    params: int
-    """All parameters, zeros included."""
-    macs: int
-    """Multiply-accumulates of one forward pass."""
-    layers: tuple[LayerCount, ...]
-    """Rows that add up to both."""
-    input_shape: tuple[int, ...]
-    """What was counted: one inference."""
-    nonzero: int | None = None
-    """Parameters that are not zero, for the rules of 2020 and 2021; None if nobody looked."""
-
-    def bytes(self, bits: int, *, nonzero_only: bool = False) -> int:
-        """Size of the parameters in bytes when each takes `bits` bits."""
-        params = self.nonzero if nonzero_only and self.nonzero is not None else self.params
-        return math.ceil(params * bits / 8)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain numbers, texts and lists, ready for `json.dumps`."""
-        layers = [{**asdict(layer), "output_shape": list(layer.output_shape)} for layer in self.layers]
-        return {
-            "params": self.params,
-            "nonzero": self.nonzero,
-            "macs": self.macs,
-            "input_shape": list(self.input_shape),
-            "layers": layers,
-        }
-
-    def to_markdown(self) -> str:
-        """A table of the layers that cost something, and the total."""
-        rows = [
-            f"| {layer.name} | {layer.kind} | {' × '.join(map(str, layer.output_shape))} "
-            f"| {layer.params:,} | {layer.macs:,} |"
-            for layer in self.layers
-            if layer.params or layer.macs
-        ]
-        total = f"| **total** | | | **{self.params:,}** | **{self.macs:,}** |"
-        head = ["| layer | kind | output | parameters | MACs |", "| --- | --- | --- | ---: | ---: |"]
-        return "\n".join([*head, *rows, total]) + "\n"
-
-    def __repr__(self) -> str:
-        return f"Count({self.params:,} parameters, {self.macs:,} MACs at input {self.input_shape})"
 
 
 def official(model: nn.Module, input_shape: tuple[int, ...]) -> Count:
@@ -132,6 +69,7 @@ def official(model: nn.Module, input_shape: tuple[int, ...]) -> Count:
         layers=(*calls, *_left_over(model, calls)),
         input_shape=shape,
         nonzero=sum(int(torch.count_nonzero(p)) for p in parameters),
+        rules="official",
     )
 
 

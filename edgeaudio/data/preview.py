@@ -72,9 +72,12 @@ def preview(
         `path`.
 
     Raises:
-        DataError: `per_class` is below 1, `path` doesn't end in .png, or the sample rates differ.
+        DataError: the front end has no log-mels, `per_class` is below 1, `path` doesn't end in .png, or the
+            sample rates differ.
     """
     path = Path(path)
+    if spec.kind != "log_mel":
+        raise DataError(f"a front end of kind {spec.kind} has no log-mels to draw; choose a preset that has")
     if per_class < 1:
         raise DataError(f"{per_class} clips per class make no picture; use 1 or more")
     if path.suffix.lower() != ".png":

@@ -6,7 +6,6 @@ they lie in, and a changed file can't be mistaken for the old one.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -19,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeaudio.audio import decode, resample
-from edgeaudio.config import content_hash
+from edgeaudio.config import content_hash, file_hash
 from edgeaudio.console import Console
 from edgeaudio.data.clips import Clips
 from edgeaudio.errors import AudioError
@@ -191,11 +190,7 @@ def _hash_files(clips: Clips, console: Console) -> tuple[dict[int, str], dict[in
 
     def one(path: Path) -> tuple[str, str]:
         try:
-            digest = hashlib.sha256()
-            with path.open("rb") as file:
-                while chunk := file.read(2**20):
-                    digest.update(chunk)
-            return digest.hexdigest(), ""
+            return file_hash(path), ""
         except OSError as error:
             return "", f"{path} can't be read ({error.strerror})"
 

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from edgeaudio.config import FrontEndSpec
-from edgeaudio.frontend import StaticLogMel
+from edgeaudio.frontend import build_static_front_end
+from edgeaudio.models import Model
 
 OPSET = 20
 WAVEFORM, LOG_MEL, LOGITS, SCORES = "waveform", "log_mel", "logits", "scores"
@@ -38,16 +39,16 @@ class _Head(nn.Module):
 
 def export_front_end(spec: FrontEndSpec, samples: int) -> onnx.ModelProto:
     """Graph `waveform (batch, samples)` → `log_mel (batch, 1, mels, frames)`, in float32."""
-    return _export(StaticLogMel(spec, samples), torch.zeros(2, samples), [WAVEFORM], [LOG_MEL])
+    return _export(build_static_front_end(spec, samples), torch.zeros(2, samples), [WAVEFORM], [LOG_MEL])
 
 
-def export_model(model: nn.Module, input_shape: tuple[int, int, int, int]) -> onnx.ModelProto:
+def export_model(model: Model, input_shape: tuple[int, int, int, int]) -> onnx.ModelProto:
     """Graph `log_mel (batch, 1, mels, frames)` → `scores` and `logits`, both `(batch, classes)`.
 
-    The exporter folds batch normalisation into the convolution before it.
+    What can be folded into weights is folded: by the model itself, and batch norms by the exporter.
     """
     example = torch.zeros(2, *input_shape[1:])
-    return _export(_Head(model), example, [LOG_MEL], [SCORES, LOGITS])
+    return _export(_Head(model.folded()), example, [LOG_MEL], [SCORES, LOGITS])
 
 
 def join(front_end: onnx.ModelProto, model: onnx.ModelProto, metadata: dict[str, object]) -> onnx.ModelProto:

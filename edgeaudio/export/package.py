@@ -54,9 +54,7 @@ def model_card(draft: Bundle, recipe: Recipe, teachers: list[str], data: str, si
         f"**Output** `scores`: float32 `(batch, {len(draft.labels)})`, softmax; `logits`: the same before it",
         f"**Longer clips**: windows every {draft.hop_samples} samples, the mean of their scores; "
         "windows 60 dB below the loudest one don't vote",
-        f"**Front end**, inside the graph: {spec.n_mels} {spec.mel_scale} mels, "
-        f"{spec.fmin:g}–{spec.fmax:g} Hz, DFT {spec.n_fft}, window {spec.win_length}, "
-        f"hop {spec.hop_length}; hash `{spec.hash}`",
+        f"**Front end**, inside the graph: {spec.sentence}; hash `{spec.hash}`",
         f"**Complexity** of the network, as the rules count it, without the front end: "
         f"{draft.limits['sentence'] if draft.limits else 'held against no rule set'}",
         f"**Model**: {recipe.summary or recipe.model.name}",

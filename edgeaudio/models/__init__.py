@@ -1,7 +1,8 @@
 """Architectures by name; a model is an `nn.Module` without a role.
 
-Every model takes a log-mel `(batch, 1, mels, frames)`, answers logits `(batch, classes)`, and has
-``embed``, which stops before the classifier and answers `(batch, features)`.
+Every model takes a log-mel `(batch, 1, mels, frames)` (a network on the waveform `(batch, 1, 1, samples)`),
+answers logits `(batch, classes)`, and has ``embed``, which stops before the classifier and answers
+`(batch, features)`.
 """
 
 from __future__ import annotations
@@ -11,15 +12,38 @@ from collections.abc import Callable
 from typing import Any, get_type_hints
 
 from edgeaudio.errors import RecipeError, did_you_mean
+from edgeaudio.models.acdnet import ACDNet
+from edgeaudio.models.bc_resnet import BCResNet
 from edgeaudio.models.cp_mobile import CPMobile
 from edgeaudio.models.cp_resnet import CPResNet
+from edgeaudio.models.daf_cnn import DafCNN
+from edgeaudio.models.dymn import DyMN
 from edgeaudio.models.layers import Model
+from edgeaudio.models.mobileast import MobileAST
+from edgeaudio.models.mobilenet import MobileNet
+from edgeaudio.models.panns import Cnn6, Cnn10, Cnn14
+from edgeaudio.models.passt import PaSST
+from edgeaudio.models.published import fit_checkpoint, load_published
+from edgeaudio.models.timm_backbone import TimmBackbone
+from edgeaudio.models.yamnet import YAMNet
 
-__all__ = ["MODELS", "Model", "build", "model_options"]
+__all__ = ["MODELS", "Model", "build", "fit_checkpoint", "load_published", "model_options"]
 
 MODELS: dict[str, Callable[..., Model]] = {
+    "acdnet": ACDNet,
+    "bc_resnet": BCResNet,
+    "cnn10": Cnn10,
+    "cnn14": Cnn14,
+    "cnn6": Cnn6,
     "cp_mobile": CPMobile,
     "cp_resnet": CPResNet,
+    "daf_cnn": DafCNN,
+    "dymn": DyMN,
+    "mobileast": MobileAST,
+    "mobilenet": MobileNet,
+    "passt": PaSST,
+    "timm": TimmBackbone,
+    "yamnet": YAMNet,
 }
 """Name in a recipe → class; its constructor takes the number of classes, then its options by keyword."""
 

@@ -25,11 +25,14 @@ PUBLISHED_STRIDES = {"b2": (2, 2), "b4": (2, 1)}
 
 
 class CPMobile(Model):
-    """Log-mel `(batch, 1, mels, frames)` → logits `(batch, classes)`.
+    """Log-mel `(batch, in_channels, mels, frames)` → logits `(batch, classes)`.
 
     Two strided convolutions, then stages of inverted residuals, then a classifier that scores every
     position before it averages. Module names are those of the published checkpoints.
     """
+
+    head = ("feed_forward.",)
+    first_weights = ("in_c.0.0.weight",)
 
     def __init__(
         self,
@@ -41,6 +44,7 @@ class CPMobile(Model):
         n_blocks: Sequence[int] = (3, 2, 1),
         strides: Mapping[str, Sequence[int]] | None = None,
         grn: bool = True,
+        in_channels: int = 1,
     ) -> None:
         """Build the network; the defaults are CP-Mobile 32 / 2.3 / 3.0.
 
@@ -53,6 +57,7 @@ class CPMobile(Model):
             strides: (frequency, time) stride of single blocks, which are counted ``b1``, ``b2``, … over
                 all stages; None is the published ``{"b2": (2, 2), "b4": (2, 1)}``.
             grn: whether global response norm closes each block.
+            in_channels: channels of the log-mel.
 
         Raises:
             ValueError: an option has an impossible value.
@@ -60,6 +65,8 @@ class CPMobile(Model):
         super().__init__()
         if base_channels < 4:
             raise ValueError(f"base_channels is {base_channels}; it must be at least 4")
+        if in_channels < 1:
+            raise ValueError(f"in_channels is {in_channels}; it must be at least 1")
         for name, value in (("channels_multiplier", channels_multiplier), ("expansion_rate", expansion_rate)):
             if value <= 0:
                 raise ValueError(f"{name} is {value}; it must be positive")
@@ -67,7 +74,7 @@ class CPMobile(Model):
         steps = _strides(PUBLISHED_STRIDES if strides is None else strides, sum(n_blocks))
 
         self.in_c = nn.Sequential(
-            conv_bn(1, base_channels // 4, 3, stride=2),
+            conv_bn(in_channels, base_channels // 4, 3, stride=2),
             conv_bn(base_channels // 4, base_channels, 3, stride=2),
         )
         self.stages = nn.Sequential()
@@ -85,16 +92,16 @@ class CPMobile(Model):
         initialise(self, "fan_out")
 
     def features(self, x: Tensor) -> Tensor:
-        """Log-mel `(batch, 1, mels, frames)` → feature map `(batch, channels, frequency, time)`."""
+        """Log-mel `(batch, in_channels, mels, frames)` → feature map `(batch, channels, frequency, time)`."""
         features: Tensor = self.stages(self.in_c(x))
         return features
 
     def embed(self, x: Tensor) -> Tensor:
-        """Log-mel `(batch, 1, mels, frames)` → mean feature before the classifier `(batch, channels)`."""
+        """Log-mel `(batch, in_channels, mels, frames)` → mean feature `(batch, channels)`."""
         return global_average(self.features(x))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Log-mel `(batch, 1, mels, frames)` → logits `(batch, classes)`."""
+        """Log-mel `(batch, in_channels, mels, frames)` → logits `(batch, classes)`."""
         return global_average(self.feed_forward(self.features(x)))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -70,7 +71,29 @@ def conv_bn(
 
 
 class Model(nn.Module, abc.ABC):
-    """What every architecture answers to: a log-mel gives logits, and ``embed`` stops before them."""
+    """What every architecture answers to: a log-mel gives logits, and ``embed`` stops before them.
+
+    A network that hears the waveform takes it as `(batch, 1, 1, samples)`. The constants below tell
+    `models.load_published` how a published checkpoint of the architecture is fitted to another task.
+    """
+
+    head: ClassVar[tuple[str, ...]] = ()
+    """Prefixes of the entries that score classes; they are started anew when the classes change."""
+    first_weights: ClassVar[tuple[str, ...]] = ()
+    """Weights whose second axis counts the input channels."""
+    positions: ClassVar[tuple[str, ...]] = ()
+    """Position embeddings; each is resized along the one axis in which it differs."""
+    foreign: ClassVar[tuple[str, ...]] = ()
+    """Prefixes of published entries that aren't the network's, such as a front end's constants."""
+
+    @classmethod
+    def renamed(cls, entries: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Published entries under our names; the same unless an architecture says otherwise."""
+        return entries
+
+    def folded(self) -> Model:
+        """The network as it is shipped: a copy without what only training needs, or itself where all is."""
+        return self
 
     @abc.abstractmethod
     def embed(self, x: Tensor) -> Tensor:
@@ -101,6 +124,28 @@ class GlobalResponseNorm(nn.Module):
         response = norm / (norm.mean(dim=1, keepdim=True) + 1e-6)
         out: Tensor = self.gamma * (x * response) + self.beta + x
         return out
+
+
+class GeM(nn.Module):
+    """Generalised mean, `(mean of xᵖ)^(1/p)` over frequency and time: p = 1 averages, p → ∞ is the maximum.
+
+    ``(batch, channels, frequency, time)`` → ``(batch, channels)``. What lies below `eps` counts as `eps`.
+
+    Source: Radenović et al., "Fine-tuning CNN Image Retrieval with No Human Annotation", TPAMI 2019.
+    """
+
+    def __init__(self, p: float = 3.0, *, eps: float = 1e-6) -> None:
+        """Start the learnt exponent at `p`; ValueError unless `p` and `eps` are positive."""
+        super().__init__()
+        for name, value in (("p", p), ("eps", eps)):
+            if value <= 0:
+                raise ValueError(f"{name} is {value}; it must be positive")
+        self.p = nn.Parameter(torch.full((1,), float(p)))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(batch, channels, frequency, time)` → `(batch, channels)`."""
+        return x.clamp(min=self.eps).pow(self.p).mean(dim=(2, 3)).pow(1 / self.p)
 
 
 def global_average(x: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 
 from edgeaudio import __version__, latency
 from edgeaudio.complexity import load_limits, official
+from edgeaudio.config import FrontEndSpec
 from edgeaudio.models import build
 from edgeaudio.predictor import Predictor
 from edgeaudio.report.page import Example
@@ -77,7 +78,7 @@ def examples(outcome: Outcome) -> list[Example]:
     for k in order:
         if measured[k]["label"] not in {measured[j]["label"] for j in chosen} and len(chosen) < EXAMPLES:
             chosen.append(k)
-    source = test.mel_source(outcome.job.student.frontend, torch.device("cpu"))
+    source = test.mel_source(_picture(outcome.job.student.frontend), torch.device("cpu"))
     windows = test.grid.of_clip()
     pictures = []
     for k in chosen:
@@ -94,6 +95,16 @@ def examples(outcome: Outcome) -> list[Example]:
             )
         )
     return pictures
+
+
+def _picture(spec: FrontEndSpec) -> FrontEndSpec:
+    """The front end that is drawn: the network's own, or a plain log-mel where it hears the waveform."""
+    if spec.kind == "log_mel":
+        return spec
+    rate = spec.sample_rate
+    return FrontEndSpec(
+        sample_rate=rate, n_fft=1024, win_length=1024, hop_length=rate // 100, n_mels=64, fmax=rate / 2
+    )
 
 
 def _verdict(outcome: Outcome) -> dict[str, Any]:

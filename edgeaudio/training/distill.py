@@ -113,9 +113,11 @@ def run(
 
         teachers = [work.train(f"teacher.{k}", recipe, []) for k, recipe in enumerate(job.teachers, start=1)]
         done |= {stage.name: stage for stage in teachers}
-        if teachers:
+        answers = teachers
+        if teachers and job.student.distill.teacher_mode == "cached":
             done["logits"] = work.logits(teachers)
-        done["student"] = work.train("student", job.student, [done["logits"]] if teachers else [])
+            answers = [done["logits"]]
+        done["student"] = work.train("student", job.student, answers)
         if until == "student":
             return outcome
         done["export"] = work.export(done["student"])

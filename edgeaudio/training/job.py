@@ -49,14 +49,12 @@ class Job:
 
     def __post_init__(self) -> None:
         student = self.student
-        heard = (student.window_seconds, student.frontend.sample_rate)
         for teacher in self.teachers:
-            if (teacher.window_seconds, teacher.frontend.sample_rate) != heard:
+            if teacher.window_seconds != student.window_seconds:
                 raise RecipeError(
-                    f"teacher {teacher.name} hears {teacher.window_seconds:g} s "
-                    f"at {teacher.frontend.sample_rate} Hz, "
-                    f"student {student.name} {student.window_seconds:g} s "
-                    f"at {student.frontend.sample_rate} Hz; give both the same window and sample rate"
+                    f"teacher {teacher.name} hears {teacher.window_seconds:g} s, student {student.name} "
+                    f"{student.window_seconds:g} s; give both the same window, e.g. "
+                    f"--set teacher.window_seconds={student.window_seconds:g}"
                 )
 
     @property
@@ -75,6 +73,9 @@ class Job:
         words = ["edgeaudio", verb, self.data.as_posix(), role, self.student.name]
         for teacher in self.teachers:
             words += ["--teacher", teacher.name]
+        for recipe in self.teachers or (self.student,):
+            if recipe.weights:
+                words += ["--from", f"{recipe.name}={recipe.weights}"]
         words += ["--limits", self.limits or "none", "--target", self.target.name, "--seed", str(self.seed)]
         for setting in self.settings:
             words += ["--set", setting]

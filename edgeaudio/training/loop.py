@@ -23,11 +23,13 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edgeaudio import augment, losses
+from edgeaudio import losses
 from edgeaudio.config import Recipe, TrainSpec
 from edgeaudio.console import Console
 from edgeaudio.errors import RecipeError
 from edgeaudio.training.metrics import clip_metrics
+from edgeaudio.training.teaching import Teacher
+from edgeaudio.training.views import draw, mixed, view
 from edgeaudio.training.windows import WindowSet, vote, window_logits
 
 CHECKPOINT = "checkpoint.pt"
@@ -55,7 +57,7 @@ def fit(
     folder: Path,
     fabric: Fabric,
     seed: int,
-    teacher_logits: Tensor | None = None,
+    teacher: Teacher | None = None,
     console: Console | None = None,
     name: str = "training",
 ) -> list[dict[str, Any]]:
@@ -70,7 +72,7 @@ def fit(
         folder: where the checkpoint and `metrics.jsonl` are kept; a checkpoint found there is continued.
         fabric: device and precision.
         seed: of every draw.
-        teacher_logits: `(windows of train, classes)`; without it the loss is plain cross-entropy.
+        teacher: answers for training windows; without it the loss is plain cross-entropy.
         console: shows progress.
         name: what the progress bar says.
 
@@ -83,7 +85,6 @@ def fit(
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     wrapped, optimizer = fabric.setup(model, optimizer)
     source = train.mel_source(recipe.frontend, fabric.device)
-    soft = None if teacher_logits is None else (teacher_logits / recipe.distill.temperature).softmax(1)
 
     averaged = _Average(model, spec.ema_decay)
     state = _resume(folder, model, averaged, optimizer)
@@ -100,7 +101,7 @@ def fit(
             rate = learning_rate(spec, epoch + step / steps)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            batch = _make_batch(recipe, train, source, soft, index, classes, rng)
+            batch = _make_batch(recipe, train, source, teacher, index, classes, rng)
             for share, micro in _micro_batches(batch, spec.micro_batch):
                 loss = _loss(wrapped(micro.mel), micro, recipe)
                 fabric.backward(loss * share)
@@ -166,43 +167,17 @@ def _make_batch(
     recipe: Recipe,
     train: WindowSet,
     source: Callable[[NDArray[np.int64]], Tensor],
-    soft: Tensor | None,
+    teacher: Teacher | None,
     index: NDArray[np.int64],
     classes: int,
     rng: np.random.Generator,
 ) -> Batch:
-    spec = recipe.augment
-    mel = source(index)
-    device = mel.device
+    draws = draw(recipe, len(index), rng)
+    mel = view(source(index), draws, recipe.frontend)
     clip = torch.from_numpy(train.grid.clip[index])
-    targets = nn.functional.one_hot(train.targets[clip], classes).float().to(device)
-    teacher = None if soft is None else soft[torch.from_numpy(index)].to(device)
-
-    reach = round(spec.roll_seconds * recipe.frontend.sample_rate / recipe.frontend.hop_length)
-    if reach:
-        mel = augment.roll_frames(mel, torch.from_numpy(rng.integers(-reach, reach + 1, len(index))))
-    if spec.gain_db:
-        decibels = rng.uniform(-spec.gain_db, spec.gain_db, len(index))
-        mel = augment.change_level(mel, torch.from_numpy(decibels), recipe.frontend)
-    if spec.mixup_alpha and rng.random() < spec.mixup_p:
-        lam, partner = _draw_mix(rng, spec.mixup_alpha, len(index), device)
-        mel, targets = augment.mixup(mel, lam, partner), augment.mixup(targets, lam, partner)
-        teacher = None if teacher is None else augment.mixup(teacher, lam, partner)
-    if spec.freq_mixstyle_p and rng.random() < spec.freq_mixstyle_p:
-        lam, partner = _draw_mix(rng, spec.freq_mixstyle_alpha, len(index), device)
-        mel = augment.freq_mixstyle(mel, lam, partner)
-    if spec.freq_mask:
-        width = rng.integers(0, spec.freq_mask + 1, len(index))
-        first = rng.integers(0, recipe.frontend.n_mels - width + 1)
-        mel = augment.mask_mels(mel, torch.from_numpy(first), torch.from_numpy(width))
-    return Batch(mel, targets, teacher)
-
-
-def _draw_mix(
-    rng: np.random.Generator, alpha: float, size: int, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    lam = torch.from_numpy(rng.beta(alpha, alpha, size).astype(np.float32))
-    return lam.to(device), torch.from_numpy(rng.permutation(size)).to(device)
+    targets = nn.functional.one_hot(train.targets[clip], classes).float().to(mel.device)
+    answer = None if teacher is None else teacher(index, draws)
+    return Batch(mel, mixed(targets, draws.mixup), answer)
 
 
 def _micro_batches(batch: Batch, size: int) -> Iterator[tuple[float, Batch]]:

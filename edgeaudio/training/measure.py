@@ -5,7 +5,7 @@ The graphs are run exactly as the predictor runs them: waveform windows in, ONNX
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ BATCH = 32  # windows a call of a graph
 def measure(
     clips: Clips,
     test: WindowSet,
-    teachers: list[tuple[nn.Module, FrontEndSpec]],
+    teachers: Sequence[tuple[nn.Module, FrontEndSpec]],
     student: nn.Module,
     job: Job,
     front_end: Path,

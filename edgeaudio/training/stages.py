@@ -14,9 +14,10 @@ from lightning_fabric import Fabric
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from edgeaudio import __version__, complexity, models
+from edgeaudio import __version__, complexity, models, weights
 from edgeaudio.bundle import Bundle
-from edgeaudio.config import FrontEndSpec, Recipe
+from edgeaudio.checkpoints import read_checkpoint
+from edgeaudio.config import FrontEndSpec, Recipe, file_hash
 from edgeaudio.console import Console
 from edgeaudio.data import splits, waveforms
 from edgeaudio.data.clips import Clips
@@ -24,13 +25,14 @@ from edgeaudio.data.inspect import inspect
 from edgeaudio.errors import RecipeError, did_you_mean
 from edgeaudio.export import onnx as graphs
 from edgeaudio.export.package import model_card, write_bundle
-from edgeaudio.frontend import LogMel
+from edgeaudio.frontend import build_front_end
 from edgeaudio.quantization import quantize
 from edgeaudio.training.chain import Chain, Stage
 from edgeaudio.training.job import Job
 from edgeaudio.training.loop import CHECKPOINT, fit
 from edgeaudio.training.measure import measure
 from edgeaudio.training.metrics import clip_metrics
+from edgeaudio.training.teaching import CachedTeacher, LiveTeacher, Teacher
 from edgeaudio.training.windows import WindowSet, vote, window_logits
 
 WEIGHTS, LOGITS, TABLE = "model.safetensors", "logits.safetensors", "clips.csv"
@@ -53,11 +55,14 @@ class Stages:
         """Read and check the clips, split them, decode them."""
         job, spec = self.job, self.job.student.frontend
         table, waves = waveforms.prepare(table, spec.sample_rate, self.console, job.skip_bad)
+        other_rates = sorted({t.frontend.sample_rate for t in job.teachers} - {spec.sample_rate})
+        others = [waveforms.prepare(table, rate, self.console)[1] for rate in other_rates]
         self.clips = splits.split(table, job.seed, job.fold)
         targets = self.clips.targets
 
         def windows(split: str, hop: int) -> WindowSet:
-            return WindowSet(waves, self.clips.split_indices(split), targets, job.window, hop, self.console)
+            chosen = self.clips.split_indices(split)
+            return WindowSet(waves, chosen, targets, job.window, hop, self.console, others)
 
         # a training clip is heard at four times as many places as it has windows
         self.sets = {
@@ -70,7 +75,8 @@ class Stages:
             (folder / TABLE).write_text(self.clips.to_csv(), encoding="utf-8")
             return inspect(self.clips, waves).to_json()
 
-        settings = [waves.key, [[c.label, c.split, c.device, c.group] for c in self.clips], job.window]
+        keys = [w.key for w in (waves, *others)]
+        settings = [keys, [[c.label, c.split, c.device, c.group] for c in self.clips], job.window]
         stage = self.chain.run("data", settings, [], make)
         counts = self.clips.counts(lambda clip: clip.split)
         self._data = stage
@@ -83,25 +89,26 @@ class Stages:
             self.console.warn(warning)
         return stage
 
-    def train(self, name: str, recipe: Recipe, logits: list[Stage]) -> Stage:
-        """Train a teacher, or the student by the teachers' logits."""
+    def train(self, name: str, recipe: Recipe, answers: list[Stage]) -> Stage:
+        """Train a teacher, or the student by what answers it: stored logits, or the teachers themselves."""
         seed = _stage_seed(self.job.seed, name)
 
         def make(folder: Path) -> dict[str, Any]:
             torch.manual_seed(seed)
-            model = self._build(recipe)
+            model = self._start(recipe)
             fabric = make_fabric(self._accelerator, recipe.train.precision)
-            soft = load_file(logits[0].folder / LOGITS)["train"] if logits else None
             history = fit(
                 model, recipe, self.sets["train"], self.sets["val"], len(self.clips.classes),
-                folder, fabric, seed, soft, self.console, name,
+                folder, fabric, seed, self._teacher(recipe, answers), self.console, name,
             )  # fmt: skip
             _save_tensors(model.state_dict(), folder / WEIGHTS)
             return {"history": history, "test": self._test(model, recipe.frontend)}
 
-        outcome_only = replace(recipe, name="", summary="", source="")
+        outcome_only = replace(
+            recipe, name="", summary="", source="", licence="", weights=_content(recipe.weights)
+        )
         settings = [outcome_only, seed, self._device.type]
-        stage = self.chain.run(name, settings, [self._data, *logits], make, resumable=True)
+        stage = self.chain.run(name, settings, [self._data, *answers], make, resumable=True)
         (stage.folder / CHECKPOINT).unlink(missing_ok=True)
         test = stage.result["test"]
         self._say(stage, f"{recipe.name}: {_percent(test['accuracy'])} on {test['clips']} held-out clips")
@@ -151,7 +158,7 @@ class Stages:
             train = self.sets["train"]
             rng = np.random.default_rng([job.seed, 11])
             chosen = np.sort(rng.permutation(len(train))[: job.calibration])
-            log_mels = LogMel(job.student.frontend)(train.waveform(chosen)).numpy()
+            log_mels = build_front_end(job.student.frontend)(train.waveform(chosen)).numpy()
             network = quantize(onnx.load(export.folder / MODEL), log_mels, job.target)
             front_end = onnx.load(export.folder / FRONT_END)
             graphs.save(graphs.join(front_end, network, self._metadata()), folder / INTEGER)
@@ -217,10 +224,30 @@ class Stages:
 
     # ── what the stages share ────────────────────────────────────────────────────────────────────
 
-    def _build(self, recipe: Recipe) -> nn.Module:
+    def _build(self, recipe: Recipe) -> models.Model:
         return models.build(recipe.model.name, len(self.clips.classes), **recipe.model.options)
 
-    def _load(self, recipe: Recipe, stage: Stage) -> nn.Module:
+    def _start(self, recipe: Recipe) -> models.Model:
+        if not recipe.weights:
+            return self._build(recipe)
+        model = models.load_published(
+            recipe.model.name, read_checkpoint(weights.resolve(recipe.weights)),
+            len(self.clips.classes), **recipe.model.options,
+        )  # fmt: skip
+        return model.train()
+
+    def _teacher(self, recipe: Recipe, answers: list[Stage]) -> Teacher | None:
+        temperature, train = recipe.distill.temperature, self.sets["train"]
+        if not answers:
+            return None
+        if recipe.distill.teacher_mode == "cached":
+            (logits,) = answers
+            return CachedTeacher(load_file(logits.folder / LOGITS)["train"], temperature, self._device)
+        pairs = zip(self.job.teachers, answers, strict=True)
+        models = [(self._load(teacher, stage), teacher.frontend) for teacher, stage in pairs]
+        return LiveTeacher(models, train, temperature, self._device)
+
+    def _load(self, recipe: Recipe, stage: Stage) -> models.Model:
         model = self._build(recipe)
         model.load_state_dict(load_file(stage.folder / WEIGHTS))
         return model.eval().to(self._device)
@@ -266,6 +293,11 @@ def make_fabric(device: str, precision: str) -> Fabric:
 def _stage_seed(seed: int, name: str) -> int:
     """A seed of its own for each stage, so that two teachers of one recipe differ."""
     return int(np.random.SeedSequence([seed, zlib.crc32(name.encode())]).generate_state(1)[0])
+
+
+def _content(checkpoint: str) -> str:
+    """SHA-256 of the checkpoint that a recipe starts from; empty without one."""
+    return file_hash(weights.resolve(checkpoint)) if checkpoint else ""
 
 
 def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:

@@ -19,7 +19,7 @@ from edgeaudio.audio import audible, window_power, window_starts
 from edgeaudio.config import FrontEndSpec
 from edgeaudio.console import Console
 from edgeaudio.data.waveforms import Waveforms
-from edgeaudio.frontend import LogMel
+from edgeaudio.frontend import build_front_end
 
 CACHE_BYTES = 4 * 2**30
 """Log-mels are kept in memory up to this; beyond it they are computed for each batch anew."""
@@ -70,8 +70,21 @@ class WindowSet:
         window: int,
         hop: int,
         console: Console | None = None,
+        others: Sequence[Waveforms] = (),
     ) -> None:
+        """Lay the windows.
+
+        Args:
+            waveforms: of the whole table; their rate is the one in which windows are counted.
+            positions: the set's clips in the table.
+            targets: class index of every clip in the table.
+            window: samples in a window.
+            hop: samples between windows.
+            console: shows progress.
+            others: the same clips at other rates, for networks that hear those.
+        """
         self.waveforms = waveforms
+        self._at_rate = {w.sample_rate: w for w in (*others, waveforms)}
         self.positions = list(positions)
         self.window = window
         self.grid = lay_grid(waveforms, positions, window, hop)
@@ -83,12 +96,15 @@ class WindowSet:
     def __len__(self) -> int:
         return len(self.grid)
 
-    def waveform(self, index: Sequence[int] | NDArray[np.int64]) -> Tensor:
-        """Waveforms `(len(index), samples)` of windows."""
-        out = torch.zeros(len(index), self.window)
+    def waveform(self, index: Sequence[int] | NDArray[np.int64], rate: int | None = None) -> Tensor:
+        """Waveforms `(len(index), samples)` of windows, at another rate on request."""
+        waveforms = self._at_rate[rate or self.waveforms.sample_rate]
+        scale = waveforms.sample_rate / self.waveforms.sample_rate
+        window = round(self.window * scale)
+        out = torch.zeros(len(index), window)
         for row, i in enumerate(index):
-            start = self.grid.start[i]
-            piece = self.waveforms[self.positions[self.grid.clip[i]]][start : start + self.window]
+            start = round(self.grid.start[i] * scale)
+            piece = waveforms[self.positions[self.grid.clip[i]]][start : start + window]
             out[row, : len(piece)] = torch.from_numpy(piece.copy())
         return out
 
@@ -101,18 +117,19 @@ class WindowSet:
 
         The log-mels are computed once and kept where they fit into `CACHE_BYTES`.
         """
-        front_end = LogMel(spec).to(device)
+        front_end = build_front_end(spec).to(device)
 
         @torch.no_grad()
         def compute(index: NDArray[np.int64]) -> Tensor:
-            mels: Tensor = front_end(self.waveform(index).to(device))
+            mels: Tensor = front_end(self.waveform(index, spec.sample_rate).to(device))
             return mels
 
-        if len(self) * spec.n_mels * spec.frames(self.window) * 4 > CACHE_BYTES:
+        frames = spec.frames(round(self.window * spec.sample_rate / self.waveforms.sample_rate))
+        if len(self) * spec.n_mels * frames * 4 > CACHE_BYTES:
             return compute
         if spec.hash not in self._mels:
             self._mels.clear()  # one front end's at a time: teachers come first, then the student
-            mels = torch.empty(len(self), 1, spec.n_mels, spec.frames(self.window))
+            mels = torch.empty(len(self), 1, spec.n_mels, frames)
             for block in self._console.track(self.blocks(_BLOCK), "log-mels"):
                 mels[torch.from_numpy(block)] = compute(block).cpu()
             self._mels[spec.hash] = mels
