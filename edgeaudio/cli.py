@@ -15,7 +15,8 @@ import typer
 
 from edgeaudio import __version__
 from edgeaudio.answers import print_json
-from edgeaudio.cli_ask import complexity, evaluate, predict
+from edgeaudio.cli_ask import evaluate, predict
+from edgeaudio.cli_complexity import complexity
 from edgeaudio.cli_data import data_app
 from edgeaudio.cli_options import (
     NAMES,
@@ -38,6 +39,7 @@ from edgeaudio.cli_options import (
     TargetOption,
     need_training,
 )
+from edgeaudio.cli_submission import submit
 from edgeaudio.cli_weights import weights_app
 from edgeaudio.console import Console
 from edgeaudio.errors import BoundError, EdgeAudioError
@@ -197,12 +199,27 @@ def quantize(
 def export(
     run: Annotated[Path, typer.Argument(help="A run that distill or train made.")],
     target: OtherTargetOption = None,
+    package: Annotated[
+        str | None, typer.Option(help="Write a challenge submission instead: dcase2024 or dcase2025.")
+    ] = None,
+    evaluation: Annotated[
+        Path | None, typer.Option(help="With --package: the unlabelled clips, a folder or a CSV (filename).")
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(help="With --package: name of the submission, e.g. Noether_UG_task1_1.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="With --package: its folder; a zip lies beside it.")
+    ] = None,
     device: DeviceOption = "auto",
     force: ForceOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Write a run's static graphs, bundle and report."""
+    """Write a run's static graphs, bundle and report, or a challenge submission."""
+    if package is not None:
+        submit(run, package, evaluation, label, output, as_json, Console(quiet))
+        return
     outcome = _go_on(run, target, None, device, Console(quiet), "bundle", force)
     _answer(outcome, _write_report(outcome), as_json)
 

@@ -1,4 +1,4 @@
-"""The verbs that answer questions: evaluate, complexity, predict."""
+"""The verbs that answer questions about a bundle: evaluate, predict."""
 
 from __future__ import annotations
 
@@ -14,11 +14,9 @@ from edgeaudio.cli_options import (
     GraphOption,
     JsonOption,
     LabelColumn,
-    LimitsOption,
     PathColumn,
     QuietOption,
     SkipBadOption,
-    need_training,
 )
 from edgeaudio.console import Console
 from edgeaudio.errors import EdgeAudioError
@@ -52,46 +50,6 @@ def evaluate(
     else:
         for title, header, rows in result.tables():
             print_table(title, header, rows)
-
-
-def complexity(
-    model: Annotated[str, typer.Argument(help="A recipe, a run, or an architecture as name:option=value,…")],
-    limits: LimitsOption = "dcase2024",
-    classes: Annotated[int, typer.Option(min=1, help="Number of classes; a run knows its own.")] = 10,
-    bits: Annotated[int, typer.Option(help="Width of a weight: 8, 16 or 32.")] = 8,
-    as_json: JsonOption = False,
-) -> None:
-    """Parameters, bytes and MACs by layer, held against a rule set, before any training.
-
-    Exit code 1 when over the limits.
-    """
-    need_training()
-    from edgeaudio.complexity import check, official
-    from edgeaudio.training.subject import resolve
-
-    subject = resolve(model, classes)
-    count = official(subject.model, subject.input_shape)
-    verdict = None if limits == "none" else check(count, limits, bits)
-    if as_json:
-        print_json({**count.to_json(), "verdict": verdict.to_json() if verdict else None})
-    else:
-        rows = [
-            [
-                layer.name,
-                layer.kind,
-                "×".join(map(str, layer.output_shape)),
-                f"{layer.params:,}",
-                f"{layer.macs:,}",
-            ]
-            for layer in count.layers
-        ]
-        rows.append(["total", "", "", f"{count.params:,}", f"{count.macs:,}"])
-        print_table(
-            f"{subject.name} at {subject.input_shape}", ["layer", "type", "output", "params", "MACs"], rows
-        )
-        typer.echo(verdict.sentence if verdict else f"{count.bytes(bits):,} B at {bits} bits")
-    if verdict and not verdict.ok:
-        raise typer.Exit(1)
 
 
 def predict(

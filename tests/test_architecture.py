@@ -14,7 +14,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 DEPLOYED = {
     "errors", "config", "presets", "recipes", "audio", "bundle", "predictor", "latency", "console", "answers",
-    "cli", "cli_ask", "cli_data", "cli_options", "cli_weights", "weights",
+    "cli", "cli_ask", "cli_complexity", "cli_data", "cli_options", "cli_submission", "cli_weights", "weights",
 }  # fmt: skip
 """Modules that a device has; what they import at the top must be there without the train extra."""
 HEAVY = {"torch", "onnx", "sklearn", "matplotlib", "scipy", "lightning_fabric", "safetensors", "jinja2"}
@@ -24,7 +24,7 @@ LAYERS = [
     {"frontend", "augment", "losses", "models", "data", "checkpoints"},
     {"export", "quantization", "complexity", "training", "evaluation"},
     {"report"},
-    {"cli", "cli_ask", "cli_data", "cli_options", "cli_weights"},
+    {"cli", "cli_ask", "cli_complexity", "cli_data", "cli_options", "cli_submission", "cli_weights"},
 ]
 
 

@@ -163,10 +163,6 @@ def test_complexity_before_any_training() -> None:
     assert "did you mean 'base_channels'" in refused("complexity", "cp_mobile:base_channel=8")
 
 
-def test_complexity_of_a_bundle_without_its_run(untrained: Path) -> None:
-    assert "is a bundle without its run" in refused("complexity", untrained)
-
-
 def test_train_alone_then_export(sounds: Path, recipes: dict[str, Path], tmp_path: Path) -> None:
     run = tmp_path / "run"
     trained = edgeaudio("train", sounds, "--model", recipes["student"], "-o", run, "--json")

@@ -41,7 +41,43 @@ def test_rules_by_year(
 
 
 def test_every_rule_set_is_known() -> None:
-    assert known_limits() == [f"dcase{year}" for year in range(2020, 2026)]
+    boards = ["mcu-1m-256k", "mcu-256k-64k", "mcu-2m-512k", "mcu-512k-128k"]
+    assert known_limits() == [f"dcase{year}" for year in range(2020, 2026)] + boards + ["mlperf-tiny-kws"]
+
+
+@pytest.mark.parametrize("name", known_limits())
+def test_every_rule_set_loads_and_tells_its_source(name: str) -> None:
+    limits = load_limits(name)
+    assert limits.title
+    assert limits.source
+    assert limits.note or name.startswith("dcase")
+
+
+@pytest.mark.parametrize(
+    ("name", "flash", "ram"),
+    [
+        ("mcu-256k-64k", 256, 64),
+        ("mcu-512k-128k", 512, 128),
+        ("mcu-1m-256k", 1024, 256),
+        ("mcu-2m-512k", 2048, 512),
+    ],
+)
+def test_classes_of_microcontrollers(name: str, flash: int, ram: int) -> None:
+    limits = load_limits(name)
+    assert (limits.max_flash_bytes, limits.max_ram_bytes) == (1024 * flash, 1024 * ram)
+    assert (limits.max_bytes, limits.max_params, limits.max_macs) == (None, None, None)
+
+
+def test_the_reference_of_mlperf_tiny_is_no_limit() -> None:
+    limits = load_limits("mlperf-tiny-kws")
+    assert (limits.max_params, limits.max_flash_bytes, limits.max_ram_bytes) == (38600, 52500, None)
+    verdict = check(count(24908, 2700000), limits, flash=52000)
+    assert verdict.sentence == (
+        "fits mlperf-tiny-kws (a reference, no limit): 24,908 of 38,600 parameters (65 %), "
+        "flash 52,000 B of 52,500 B (99 %), 2.70 M MACs (no limit)"
+    )
+    assert "Task, not checked here: keyword spotting" in verdict.to_markdown()
+    assert "90 %" in verdict.task
 
 
 def test_limits_need_no_torch() -> None:
@@ -177,3 +213,85 @@ def test_wrong_limits_are_sentences(tmp_path: Path) -> None:
             load_limits(path)
     with pytest.raises(RecipeError, match="bits is 12; a weight is stored in 8, 16 or 32 bits"):
         check(BASELINE_COUNT, "dcase2024", 12)
+
+
+BOARD = "mcu-256k-64k"
+
+
+def test_what_nobody_measured_does_not_pass() -> None:
+    verdict = check(BASELINE_COUNT, BOARD)
+    assert not verdict.ok
+    assert verdict.unmeasured == ("flash", "RAM")
+    assert verdict.sentence == (
+        "undecided by mcu-256k-64k: flash not measured (262,144 B allowed), "
+        "RAM not measured (65,536 B allowed), 29.42 M MACs (no limit); "
+        "measure flash and RAM: ask about an exported ONNX graph or a bundle"
+    )
+    assert (verdict.flash_margin, verdict.ram_margin, verdict.allowed_bits) == (None, None, 32)
+    assert "| RAM bytes | not measured | 65,536 | – |" in verdict.to_markdown()
+    half = check(BASELINE_COUNT, BOARD, flash=100000)
+    assert (half.ok, half.unmeasured) == (False, ("RAM",))
+
+
+@pytest.mark.parametrize(
+    ("flash", "ram", "ok", "ending"),
+    [
+        (262144, 65536, True, "29.42 M MACs (no limit)"),
+        (262145, 65536, False, "reduce what is stored by at least 1 B: narrower weights or fewer channels"),
+        (
+            200000,
+            66560,
+            False,
+            "reduce the peak of the activations by at least 1,024 B: fewer mels, frames or channels "
+            "in the first layers",
+        ),
+    ],
+)
+def test_measured_memory(flash: int, ram: int, ok: bool, ending: str) -> None:
+    verdict = check(BASELINE_COUNT, BOARD, flash=flash, ram=ram)
+    assert (verdict.ok, verdict.unmeasured) == (ok, ())
+    assert verdict.sentence.endswith(ending)
+    assert verdict.ram_margin == pytest.approx(100 * (65536 - ram) / 65536)
+    assert json.loads(json.dumps(verdict.to_json())) == verdict.to_json()
+
+
+def test_parameters_alone_can_overflow_the_flash() -> None:
+    assert check(BASELINE_COUNT, BOARD, 32).sentence.startswith("undecided")  # 244,592 B leave it open
+    over = check(count(262145, 0), BOARD)
+    assert over.sentence.startswith("over mcu-256k-64k: flash not measured")
+    assert "the parameters, which alone are too many for the flash, by at least 1 B" in over.sentence
+
+
+def true_count(macs: int, uncounted: tuple[str, ...] = ()) -> Count:
+    return Count(57216, macs, (), (1, 1, 256, 64), rules="true", uncounted=uncounted)
+
+
+def test_a_true_count_is_told_and_changes_no_verdict() -> None:
+    light = count(57216, 23506976)
+    verdict = check(light, "dcase2024", true=true_count(40216688))
+    assert verdict.ok
+    assert (verdict.true_macs, verdict.true_ok) == (40216688, False)
+    assert verdict.sentence == (
+        f"{check(light, 'dcase2024').sentence}; passes officially, but 40.2 M MACs really run: over in truth"
+    )
+    assert "| true MACs | 40,216,688 | 30,000,000 | -34.1 % |" in verdict.to_markdown()
+    assert check(light, "dcase2024", true=true_count(29900000)).true_ok
+    wide = check(light, "dcase2024", 32, true=true_count(40216688))
+    assert "its MACs pass officially, but 40.2 M MACs really run" in wide.sentence
+    both = check(count(57216, 30000001), "dcase2024", true=true_count(40216688, ("fft ()",)))
+    assert both.sentence.endswith("at least 40.2 M MACs really run: over in truth, too")
+    with pytest.raises(RecipeError, match="by the rules 'official'; hand in what the true counter answers"):
+        check(light, "dcase2024", true=light)
+
+
+def test_limits_must_bound_something_and_say_where_they_stand(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('title = "x"\nsource = "x"\ndate = "2026"\n')
+    with pytest.raises(RecipeError, match="mine bound nothing; give one of max_bytes"):
+        load_limits(path)
+    path.write_text('title = "x"\nmax_ram_bytes = 5\ndate = "2026"\n')
+    with pytest.raises(RecipeError, match="the key 'source' is missing"):
+        load_limits(path)
+    path.write_text('title = "x"\nmax_ram_bytes = 0\nsource = "x"\ndate = "2026"\n')
+    with pytest.raises(RecipeError, match="max_ram_bytes is 0; it must be positive"):
+        load_limits(path)

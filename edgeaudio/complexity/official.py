@@ -8,7 +8,9 @@ call of a leaf module, over the parameters that the leaf itself holds:
 * named ``weight`` or ``bias``, any other class: numel × batch. So a batch norm costs 2·C, and a Linear
   over tokens is counted for one token only.
 * a longer name with ``weight`` or ``bias`` in it (recurrent layers): numel × the output's first two axes.
-* anything else, and whatever is not a module (attention products, functional calls, pooling): 0.
+* a weight that is being pruned: as if the masked values were not there.
+* anything else, scripted modules, and whatever is not a module (attention products, functional calls,
+  pooling): 0.
 
 Parameters are all of ``parameters()``, zeros included, buffers (running statistics) left out.
 """
@@ -21,7 +23,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from edgeaudio.complexity.count import Count, LayerCount
-from edgeaudio.errors import RecipeError
 
 if TYPE_CHECKING:  # torch itself is imported with the first count, so that limits can be read without it
     from torch import Tensor, nn
@@ -30,8 +31,8 @@ if TYPE_CHECKING:  # torch itself is imported with the first count, so that limi
 def official(model: nn.Module, input_shape: tuple[int, ...]) -> Count:
     """Count a model as the DCASE 2022–25 tools do, without changing it.
 
-    Runs one forward pass of zeros in eval mode, without gradients, and puts every module's training flag
-    back. The limits are meant for one second of audio at batch 1.
+    Looks at one forward pass of zeros in eval mode, without gradients and without the large products, and
+    puts every module's training flag back. The limits are meant for one second of audio at batch 1.
 
     Args:
         model: any module that takes one tensor; measured in the dtype and on the device of its parameters.
@@ -44,50 +45,25 @@ def official(model: nn.Module, input_shape: tuple[int, ...]) -> Count:
     """
     import torch
 
-    shape = tuple(input_shape)
-    if not shape or not all(type(size) is int and size > 0 for size in shape):
-        raise RecipeError(
-            f"input shape is {shape}; it must hold positive sizes, e.g. (batch, 1, mels, frames)"
-        )
-    parameters = list(model.parameters())
-    like = parameters[0] if parameters else torch.zeros(())
-    dtype = like.dtype if like.dtype.is_floating_point else torch.float32
-    x = torch.zeros(shape, dtype=dtype, device=like.device)
+    from edgeaudio.complexity.forward import forward
 
-    with _evaluating(model), torch.no_grad(), _recording(model) as calls:
-        try:
-            model(x)
-        except (RuntimeError, ValueError, IndexError) as error:
-            reason = str(error).splitlines()[0]
-            raise RecipeError(
-                f"{type(model).__name__} can't take an input of shape {shape} ({reason}); "
-                "give it the shape of one inference, e.g. (1, 1, mels, frames)"
-            ) from error
+    calls = forward(model, input_shape, lambda: _recording(model))
+    parameters = list(model.parameters())
     return Count(
         params=sum(p.numel() for p in parameters),
         macs=sum(layer.macs for layer in calls),
         layers=(*calls, *_left_over(model, calls)),
-        input_shape=shape,
+        input_shape=tuple(input_shape),
         nonzero=sum(int(torch.count_nonzero(p)) for p in parameters),
         rules="official",
     )
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode inside; afterwards each module has its own flag back, frozen batch norms too."""
-    flags = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, flag in flags:
-            module.training = flag
-
-
-@contextmanager
 def _recording(model: nn.Module) -> Iterator[list[LayerCount]]:
     """Collects a row for each call of a leaf module, in the order of the calls."""
+    import torch
+
     rows: list[LayerCount] = []
     seen: set[int] = set()  # ids of parameters that have a row
 
@@ -98,7 +74,11 @@ def _recording(model: nn.Module) -> Iterator[list[LayerCount]]:
         numel = sum(p.numel() for p in params)
         rows.append(LayerCount(name, type(module).__name__, shape, numel, _macs(module, shape)))
 
-    leaves = [(name, module) for name, module in model.named_modules() if not any(module.children())]
+    leaves = [
+        (name, module)
+        for name, module in model.named_modules()
+        if not any(module.children()) and not isinstance(module, torch.jit.ScriptModule)
+    ]
     handles = [
         module.register_forward_hook(lambda module, _, output, name=name: record(name, module, output))
         for name, module in leaves
@@ -115,21 +95,31 @@ def _macs(module: nn.Module, shape: tuple[int, ...]) -> int:
     batch = shape[0] if shape else 0
     macs = 0
     for name, parameter in module.named_parameters():
+        name, numel = _unpruned(module, name, parameter)
         if name in ("weight", "bias"):
             conv = "Conv" in type(module).__name__
-            macs += parameter.numel() * (batch * math.prod(shape[2:]) if conv else batch)
+            macs += numel * (batch * math.prod(shape[2:]) if conv else batch)
         elif "weight" in name or "bias" in name:
-            macs += parameter.numel() * math.prod(shape[:2])
+            macs += numel * math.prod(shape[:2])
     return macs
 
 
-def _shape(output: object) -> tuple[int, ...]:
-    """Shape of a module's answer: of the first tensor of several, of the last of a dictionary."""
-    if isinstance(output, Mapping):
-        output = list(output.values())[-1] if output else None
-    while isinstance(output, (tuple, list)):
-        output = output[0] if output else None
-    return tuple(output.shape) if hasattr(output, "shape") else ()
+def _unpruned(module: nn.Module, name: str, parameter: Tensor) -> tuple[str, int]:
+    """Name and size of a parameter; one under a mask of `torch.nn.utils.prune` costs what is left."""
+    mask = getattr(module, f"{name.removesuffix('_orig')}_mask", None)
+    if not name.endswith("_orig") or mask is None:
+        return name, parameter.numel()
+    return name.removesuffix("_orig"), int(mask.sum())
+
+
+def _shape(answer: object) -> tuple[int, ...]:
+    """Shape of a module's answer: of the last entry of a dictionary, and of the first of what is nested."""
+    if isinstance(answer, Mapping):
+        answer = list(answer.values())[-1] if answer else None
+    while isinstance(answer, (tuple, list, Mapping)):
+        entries = list(answer.values() if isinstance(answer, Mapping) else answer)
+        answer = entries[0] if entries else None
+    return tuple(answer.shape) if hasattr(answer, "shape") else ()
 
 
 def _left_over(model: nn.Module, calls: list[LayerCount]) -> list[LayerCount]:

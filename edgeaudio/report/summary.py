@@ -12,7 +12,7 @@ import onnxruntime
 import torch
 
 from edgeaudio import __version__, latency
-from edgeaudio.complexity import load_limits, official
+from edgeaudio.complexity import differences, load_limits, official, onnx_graph, peak_memory, true
 from edgeaudio.config import FrontEndSpec
 from edgeaudio.models import build
 from edgeaudio.predictor import Predictor
@@ -161,11 +161,26 @@ def _complexity(outcome: Outcome) -> dict[str, Any]:
         for layer in outcome.count.layers
         if layer.params or layer.macs
     ]
-    shape = list(outcome.count.input_shape)
+    student = outcome.job.student.model
+    network = build(student.name, len(outcome.clips.classes), **student.options)
+    truly = true(network, outcome.count.input_shape)
+    graph = onnx_graph(outcome.bundle.graph_path("int8"))
+    memory, whole = peak_memory(graph.without_front_end()), peak_memory(graph)
     return {
-        "input_shape": shape,
+        "input_shape": list(outcome.count.input_shape),
         "params": outcome.count.params,
         "macs": outcome.count.macs,
+        "true_macs": truly.macs,
+        "differences": [{"cause": d.cause, "macs": d.macs} for d in differences(outcome.count, truly)],
+        "uncounted": list(truly.uncounted),
+        "memory": {
+            "graph": "int8",
+            "arena_bytes": memory.arena_bytes,
+            "peak_bytes": memory.peak_bytes,
+            "at": memory.at,
+            "with_front_end_bytes": whole.arena_bytes,
+            "flash_bytes": memory.flash_bytes,
+        },
         "layers": layers,
     }
 

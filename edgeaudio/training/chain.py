@@ -25,7 +25,7 @@ from edgeaudio.errors import EdgeAudioError, did_you_mean
 RESULT = "result.json"
 _NO_EFFECT = (
     "cli", "console.py", "__init__.py", "answers.py", "latency.py", "evaluation.py", "report/",
-    "data/preview.py",
+    "data/preview.py", "complexity/", "export/challenge/", "weights/", "training/subject.py",
 )  # fmt: skip
 
 

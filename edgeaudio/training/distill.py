@@ -17,7 +17,7 @@ from edgeaudio.data.clips import Clips
 from edgeaudio.errors import BoundError, DataError, EdgeAudioError
 from edgeaudio.training.chain import Chain, Stage, locked, publish
 from edgeaudio.training.job import RUN_TABLE, STAGES, Job
-from edgeaudio.training.stages import Stages
+from edgeaudio.training.stages import INTEGER, Stages
 from edgeaudio.training.windows import WindowSet
 
 
@@ -122,6 +122,8 @@ def run(
             return outcome
         done["export"] = work.export(done["student"])
         done["quantize"] = work.quantize(done["export"])
+        graph = done["quantize"].folder / INTEGER
+        outcome.verdict = verdict = measured_verdict(job, len(table.classes), count, graph)
         done["measure"] = work.measure(teachers, done["student"], done["export"], done["quantize"])
         if outcome.broken and strict:
             raise BoundError(f"{outcome.broken[0]}; the earlier bundle is left as it was")
@@ -142,11 +144,33 @@ def check_limits(
     count = complexity.official(model, job.student.counted_shape)
     if job.limits is None:
         return count, None
-    verdict = complexity.check(count, job.limits, bits=8)
-    if not verdict.ok:
+    truly = complexity.true(model, job.student.counted_shape)
+    verdict = complexity.check(count, job.limits, bits=8, true=truly)
+    if verdict.over:
         raise BoundError(f"{verdict.sentence} (--limits none trains it all the same)")
     console.stage("limits", verdict.sentence)
     return count, verdict
+
+
+def measured_verdict(
+    job: Job, classes: int, count: complexity.Count, graph: Path
+) -> complexity.Verdict | None:
+    """The verdict on the graph that is shipped, with its flash and RAM.
+
+    Raises:
+        BoundError: they are over the limits, which could not be known before.
+    """
+    if job.limits is None:
+        return None
+    memory = complexity.peak_memory(complexity.onnx_graph(graph).without_front_end())
+    model = models.build(job.student.model.name, classes, **job.student.model.options)
+    verdict = complexity.check(
+        count, job.limits, bits=8, flash=memory.flash_bytes, ram=memory.arena_bytes,
+        true=complexity.true(model, count.input_shape),
+    )  # fmt: skip
+    if verdict.over:
+        raise BoundError(f"{verdict.sentence} (--limits none ships it all the same)")
+    return verdict
 
 
 def _points(change: float | None) -> str:
