@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from edgeaudio.config import AugmentSpec, FrontEndSpec, ModelSpec, Recipe
+from edgeaudio.config import AugmentSpec, FrontEndSpec, ModelSpec, Recipe, TrainSpec
 from edgeaudio.data import readers, waveforms
 from edgeaudio.models import Model, build
 from edgeaudio.presets import PRESETS
+from edgeaudio.training import loop
+from edgeaudio.training.stages import make_fabric
 from edgeaudio.training.teaching import CachedTeacher, LiveTeacher
 from edgeaudio.training.views import Draws, draw, view
 from edgeaudio.training.windows import WindowSet, window_logits
@@ -105,3 +108,32 @@ def test_level_of_a_waveform_and_of_a_magnitude_mel_is_exact() -> None:
         torch.testing.assert_close(
             change_level(front_end(x), decibels, spec), front_end(louder), atol=2e-3, rtol=1e-4
         )
+
+
+def test_a_job_that_is_taught_live_resumes_bit_for_bit(
+    windows: WindowSet, teacher: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner = replace(recipe(mixup_alpha=1.0, gain_db=6.0), train=TrainSpec(epochs=3, batch_size=4))
+    save = loop._save
+
+    def train(folder: Path) -> dict[str, torch.Tensor]:
+        torch.manual_seed(2)
+        model = build("cp_mobile", 10, base_channels=8, n_blocks=[1], strides={})
+        live = LiveTeacher([(wide, MEL)], windows, 2.0, CPU)
+        loop.fit(model, learner, windows, windows, 10, folder, make_fabric("cpu", "32"), 5, live)
+        return {key: value.clone() for key, value in model.state_dict().items()}
+
+    def stop_after_one(folder: Path, state: loop._State, *rest: Any) -> None:
+        save(folder, state, *rest)
+        if state.epoch == 1:
+            raise KeyboardInterrupt
+
+    torch.manual_seed(0)
+    wide = build("cp_mobile", 10, base_channels=8, n_blocks=[1], strides={})
+    whole = train(tmp_path / "whole")
+    monkeypatch.setattr(loop, "_save", stop_after_one)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "parts")
+    monkeypatch.setattr(loop, "_save", save)
+    resumed = train(tmp_path / "parts")
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
