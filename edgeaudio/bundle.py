@@ -21,10 +21,17 @@ from typing import Any
 from edgeaudio.config import FrontEndSpec, file_hash
 from edgeaudio.errors import BundleError, RecipeError, did_you_mean
 from edgeaudio.recipes import from_table
+from edgeaudio.runtimes import SUFFIXES
 
-SCHEMA = 1
+SCHEMA = 2
+READABLE = (1, SCHEMA)  # 1 knew ONNX Runtime only, and didn't say so
 MANIFEST, CARD, GOLDEN = "bundle.json", "README.md", "golden.npz"
-GRAPH_FILES = {"fp32": "model.onnx", "int8": "model.int8.onnx"}
+
+
+def graph_file(precision: str, runtime: str = "onnxruntime") -> str:
+    """Name of a graph's file: ``model.onnx`` in float32, ``model.int8.onnx`` … otherwise."""
+    middle = "" if precision == "fp32" else f".{precision}"
+    return f"model{middle}{SUFFIXES.get(runtime, '.onnx')}"
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,10 @@ class Bundle:
     limits: dict[str, Any] | None = None
     """The complexity verdict; None where no rule set was asked for."""
     versions: dict[str, str] = field(default_factory=dict)
+    target: str = "x86"
+    """Where it was made to run: a name under `export/`."""
+    runtime: str = "onnxruntime"
+    """What runs its graphs: one of `edgeaudio.runtimes.RUNTIMES`."""
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     """File name → its `bytes` and `sha256`."""
 
@@ -81,6 +92,8 @@ def write_manifest(bundle: Bundle) -> Bundle:
         "sample_rate": bundle.sample_rate,
         "window_samples": bundle.window_samples,
         "hop_samples": bundle.hop_samples,
+        "target": bundle.target,
+        "runtime": bundle.runtime,
         "frontend": vars(bundle.frontend),
         "frontend_hash": bundle.frontend.hash,
         "graphs": bundle.graphs,
@@ -122,6 +135,7 @@ def read_bundle(path: str | Path) -> Bundle:
             hop_samples=manifest["hop_samples"], frontend=frontend, graphs=manifest["graphs"],
             default_graph=manifest["default_graph"], metrics=manifest["metrics"], limits=manifest["limits"],
             versions=manifest["versions"], files=manifest["files"],
+            target=manifest.get("target", "x86"), runtime=manifest.get("runtime", "onnxruntime"),
         )  # fmt: skip
     except (KeyError, TypeError, AttributeError, RecipeError) as error:
         raise BundleError(
@@ -139,7 +153,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
         schema = manifest["schema"]
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise BundleError(f"{path} is not a valid manifest ({error}); export the bundle again") from error
-    if schema != SCHEMA:
+    if schema not in READABLE:
         way_out = (
             "update edgeaudio" if isinstance(schema, int) and schema > SCHEMA else "export the bundle again"
         )

@@ -345,12 +345,23 @@ class Recipe:
         return (1, 1, self.frontend.n_mels, self.frontend.frames(samples))
 
 
+RUNTIME_NAMES = ("onnxruntime", "openvino", "tensorrt", "litert", "executorch", "onnxruntime-web")
+PRECISIONS = ("fp32", "fp16", "int8")
+
+
 @dataclass(frozen=True)
 class Target:
     """Where a graph will run, and which integers it computes in."""
 
     name: str
     summary: str = ""
+    runtime: str = "onnxruntime"
+    """What runs it: ``onnxruntime``, ``openvino``, ``tensorrt``, ``litert``, ``executorch`` or
+    ``onnxruntime-web``."""
+    precisions: tuple[str, ...] = ("fp32", "int8")
+    """Graphs that are made; the last one is the default."""
+    batch: int = 0
+    """Windows in one inference, fixed in the graph; 0 leaves their number open."""
     activation_type: str = "uint8"
     """``uint8`` or ``int8``."""
     activation_symmetric: bool = False
@@ -362,7 +373,22 @@ class Target:
     """A scale for each output channel of a weight."""
     float_input_layer: bool = False
     """The convolution that reads the log-mel stays in float: 256 steps are coarse for its wide range."""
+    quantised_ops: tuple[str, ...] = (
+        "Add", "AveragePool", "Conv", "Gemm", "GlobalAveragePool", "MatMul", "MaxPool", "ReduceMean", "Relu",
+    )  # fmt: skip
+    """ONNX operators that compute in integers; all others stay in float."""
+    quantised_bias: bool = True
+    """Biases are stored as 32-bit integers; else they stay in float."""
+    logits_max_abs: float = 1e-4
+    """Bound on the difference of any logit of the fp32 graph to torch."""
+    fp16_max_abs: float = 0.1
+    """The same for the fp16 graph."""
 
     def __post_init__(self) -> None:
         for name in ("activation_type", "weight_type"):
             _choice(getattr(self, name), ("uint8", "int8"), f"target {self.name}: {name}")
+        _choice(self.runtime, RUNTIME_NAMES, f"target {self.name}: runtime")
+        for precision in self.precisions:
+            _choice(precision, PRECISIONS, f"target {self.name}: precisions")
+        require(bool(self.precisions), f"target {self.name}: precisions names no graph; add one, e.g. fp32")
+        require(self.batch >= 0, f"target {self.name}: batch is {self.batch}; use 0 for an open one, or more")

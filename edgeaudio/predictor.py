@@ -20,7 +20,8 @@ from edgeaudio.audio import (
     window_starts,
 )
 from edgeaudio.bundle import Bundle, read_bundle
-from edgeaudio.errors import AudioError, BundleError
+from edgeaudio.errors import AudioError
+from edgeaudio.runtimes import open_graph
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -87,22 +88,10 @@ class Predictor:
     """Waveform → `Prediction`, by one graph of a bundle."""
 
     def __init__(self, bundle: Bundle, graph: str | None = None, threads: int = 1) -> None:
-        import onnxruntime
-
         self.bundle = bundle
         self.labels = bundle.labels
         self.sample_rate = bundle.sample_rate
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        path = bundle.graph_path(graph)
-        try:
-            self._session = onnxruntime.InferenceSession(
-                path, sess_options=options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # ONNX Runtime raises classes of its own, without a common base
-            raise BundleError(f"{path} can't be opened by ONNX Runtime: {error}") from error
+        self._runner = open_graph(bundle.runtime, bundle.graph_path(graph), threads)
 
     def __call__(self, waveform: ArrayLike, sample_rate: int, *, resample: bool = False) -> Prediction:
         """Scores of one clip of any length.
@@ -144,7 +133,7 @@ class Predictor:
         `output` is ``scores`` (softmax) or ``logits``.
         """
         parts = [
-            self._session.run([output], {"waveform": np.ascontiguousarray(windows[i : i + _BATCH])})[0]
+            self._runner.run(output, np.ascontiguousarray(windows[i : i + _BATCH]))
             for i in range(0, len(windows), _BATCH)
         ]
         return np.concatenate(parts)

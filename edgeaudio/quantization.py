@@ -21,18 +21,6 @@ from edgeaudio.config import Target
 from edgeaudio.errors import DataError
 from edgeaudio.export.onnx import LOG_MEL
 
-QUANTISED_OPS = (
-    "Add",
-    "AveragePool",
-    "Conv",
-    "Gemm",
-    "GlobalAveragePool",
-    "MatMul",
-    "MaxPool",
-    "ReduceMean",
-    "Relu",
-)
-
 
 def quantize(model: onnx.ModelProto, log_mels: NDArray[np.float32], target: Target) -> onnx.ModelProto:
     """Insert QuantizeLinear / DequantizeLinear pairs with ranges seen on real clips.
@@ -61,7 +49,7 @@ def quantize(model: onnx.ModelProto, log_mels: NDArray[np.float32], target: Targ
         with _without_advice():
             quantize_static(
                 source, result, _Calibration(log_mels), quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=list(QUANTISED_OPS),
+                op_types_to_quantize=list(target.quantised_ops),
                 nodes_to_exclude=_readers(model) if target.float_input_layer else [],
                 per_channel=target.per_channel,
                 activation_type=types[target.activation_type], weight_type=types[target.weight_type],
@@ -69,6 +57,7 @@ def quantize(model: onnx.ModelProto, log_mels: NDArray[np.float32], target: Targ
                 extra_options={
                     "ActivationSymmetric": target.activation_symmetric,
                     "WeightSymmetric": target.weight_symmetric,
+                    "QuantizeBias": target.quantised_bias,
                 },
             )  # fmt: skip
         return onnx.load(result)

@@ -15,11 +15,12 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 DEPLOYED = {
     "errors", "config", "presets", "recipes", "audio", "bundle", "predictor", "latency", "console", "answers",
     "cli", "cli_ask", "cli_complexity", "cli_data", "cli_options", "cli_submission", "cli_weights", "weights",
+    "runtimes",
 }  # fmt: skip
 """Modules that a device has; what they import at the top must be there without the train extra."""
 HEAVY = {"torch", "onnx", "sklearn", "matplotlib", "scipy", "lightning_fabric", "safetensors", "jinja2"}
 LAYERS = [
-    {"errors", "config", "presets", "recipes", "audio", "console", "mel", "dft"},
+    {"errors", "config", "presets", "recipes", "audio", "console", "mel", "dft", "runtimes"},
     {"bundle", "predictor", "latency", "answers", "weights"},
     {"frontend", "augment", "losses", "models", "data", "checkpoints"},
     {"export", "quantization", "complexity", "training", "evaluation"},

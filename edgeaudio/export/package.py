@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeaudio.bundle import CARD, GOLDEN, GRAPH_FILES, Bundle, write_manifest
+from edgeaudio.bundle import CARD, GOLDEN, Bundle, graph_file, write_manifest
 from edgeaudio.config import Recipe
 from edgeaudio.predictor import Predictor
 
@@ -23,10 +23,11 @@ def write_bundle(draft: Bundle, graphs: dict[str, Path], golden: NDArray[np.floa
         golden: held-out waveform windows `(n, samples)`; each graph's scores for them are stored beside.
         card: text of the model card.
     """
+    names = {precision: graph_file(precision, draft.runtime) for precision in graphs}
     for precision, source in graphs.items():
-        shutil.copyfile(source, draft.folder / GRAPH_FILES[precision])
+        shutil.copyfile(source, draft.folder / names[precision])
     (draft.folder / CARD).write_text(card, encoding="utf-8")
-    bundle = write_manifest(replace(draft, graphs={name: GRAPH_FILES[name] for name in graphs}))
+    bundle = write_manifest(replace(draft, graphs=names))
     scores = {f"scores_{name}": Predictor(bundle, name).score_windows(golden) for name in graphs}
     np.savez_compressed(bundle.folder / GOLDEN, waveforms=golden, **scores)  # type: ignore[arg-type]
     return write_manifest(bundle)
@@ -44,8 +45,9 @@ def model_card(draft: Bundle, recipe: Recipe, teachers: list[str], data: str, si
     """
     accuracy = draft.metrics["accuracy"]
     spec = draft.frontend
+    names = {precision: graph_file(precision, draft.runtime) for precision in accuracy}
     rows = "\n".join(
-        f"| `{GRAPH_FILES[precision]}` | {precision} | {sizes[precision]:,} B | {100 * share:.2f} % |"
+        f"| `{names[precision]}` | {precision} | {sizes[precision]:,} B | {100 * share:.2f} % |"
         for precision, share in accuracy.items()
     )
     facts = [

@@ -1,0 +1,27 @@
+"""ONNX files for the runtimes that read them as they are: ONNX Runtime, its browser build, OpenVINO."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from edgeaudio.bundle import graph_file
+from edgeaudio.config import Target
+from edgeaudio.export import onnx as graphs
+from edgeaudio.export.targets import Pieces
+from edgeaudio.frontend import build_front_end
+from edgeaudio.quantization import quantize
+
+
+def write(pieces: Pieces, target: Target, folder: Path) -> dict[str, Path]:
+    """Write the graphs, waveform in, scores and logits out; see `edgeaudio.export.targets`."""
+    files = {}
+    for precision in target.precisions:
+        network = pieces.network
+        if precision == "int8":
+            log_mels = build_front_end(pieces.spec)(torch.from_numpy(pieces.calibration)).numpy()
+            network = quantize(network, log_mels, target)
+        files[precision] = folder / graph_file(precision, target.runtime)
+        graphs.save(graphs.join(pieces.front_end, network, pieces.metadata), files[precision])
+    return files
