@@ -3,16 +3,20 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+JOBS ?= auto
 
-.PHONY: demo test check bench clean
+.PHONY: demo test runtimes check bench clean
 
 DEMO_BUNDLE := runs/demo/bundle/bundle.json
 
 demo $(DEMO_BUNDLE): $(STAMP)  ## the main job on the built-in synthetic scenes
 	$(BIN)/edgeaudio distill --demo -o runs/demo
 
-test: $(STAMP)  ## the test suite
-	$(BIN)/python -m pytest
+test: $(STAMP)  ## the test suite, on all cores
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+runtimes: $(STAMP)  ## the tools of LiteRT and ExecuTorch too (2 GB): their tests then run
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[litert-export,executorch]'
 
 check: $(STAMP)  ## lint, format and types
 	$(BIN)/ruff check .
@@ -22,12 +26,13 @@ check: $(STAMP)  ## lint, format and types
 bench: $(DEMO_BUNDLE)  ## benchmarks; each prints a ratio to its reference, measured in the same run
 	$(BIN)/python benchmarks/distillation_step.py
 	$(BIN)/python benchmarks/cold_start.py
+	$(BIN)/python benchmarks/end_to_end.py
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 # torch first and alone: pinned, it is a plain CPU build where there is one
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,timm,tflite,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,timm,tflite,openvino,dev]'
 	touch $@
 
 clean:

@@ -16,8 +16,10 @@ import typer
 from edgeaudio import __version__
 from edgeaudio.answers import print_json
 from edgeaudio.cli_ask import evaluate, predict
+from edgeaudio.cli_check import bench, verify
 from edgeaudio.cli_complexity import complexity
 from edgeaudio.cli_data import data_app
+from edgeaudio.cli_export import export, quantize
 from edgeaudio.cli_options import (
     NAMES,
     DataArgument,
@@ -28,7 +30,6 @@ from edgeaudio.cli_options import (
     JsonOption,
     LabelColumn,
     LimitsOption,
-    OtherTargetOption,
     OutputOption,
     PathColumn,
     QuietOption,
@@ -39,7 +40,8 @@ from edgeaudio.cli_options import (
     TargetOption,
     need_training,
 )
-from edgeaudio.cli_submission import submit
+from edgeaudio.cli_run import answer, write_report
+from edgeaudio.cli_serve import serve
 from edgeaudio.cli_weights import weights_app
 from edgeaudio.console import Console
 from edgeaudio.errors import BoundError, EdgeAudioError
@@ -126,8 +128,8 @@ def distill(
     from edgeaudio.training.distill import run  # torch: only once the settings are known to be right
 
     outcome = run(job, output, device, console, force=force)
-    report = _write_report(outcome)
-    _answer(outcome, report, as_json)
+    report = write_report(outcome)
+    answer(outcome, report, as_json)
     if demo and not as_json:
         _demo_prediction(outcome)
 
@@ -174,57 +176,7 @@ def train(
         typer.echo(f"go on with: edgeaudio export {output}")
 
 
-@app.command()
-def quantize(
-    run: Annotated[Path, typer.Argument(help="A run that distill or train made.")],
-    target: OtherTargetOption = None,
-    max_drop: Annotated[
-        float | None, typer.Option(help="Accuracy it may cost, in points; one clip is always allowed.")
-    ] = None,
-    device: DeviceOption = "auto",
-    force: ForceOption = None,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-) -> None:
-    """Quantise a run's model for a target and show what it costs; the bundle is left as it is."""
-    outcome = _go_on(run, target, max_drop, device, Console(quiet), "measure", force)
-    if as_json:
-        print_json({"models": outcome.measured["models"], "parity": outcome.measured["parity"]})
-        return
-    for row in outcome.measured["models"]:
-        typer.echo(f"{row['role']:14} {100 * row['accuracy']:6.2f} %")
-
-
-@app.command()
-def export(
-    run: Annotated[Path, typer.Argument(help="A run that distill or train made.")],
-    target: OtherTargetOption = None,
-    package: Annotated[
-        str | None, typer.Option(help="Write a challenge submission instead: dcase2024 or dcase2025.")
-    ] = None,
-    evaluation: Annotated[
-        Path | None, typer.Option(help="With --package: the unlabelled clips, a folder or a CSV (filename).")
-    ] = None,
-    label: Annotated[
-        str | None, typer.Option(help="With --package: name of the submission, e.g. Noether_UG_task1_1.")
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="With --package: its folder; a zip lies beside it.")
-    ] = None,
-    device: DeviceOption = "auto",
-    force: ForceOption = None,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-) -> None:
-    """Write a run's static graphs, bundle and report, or a challenge submission."""
-    if package is not None:
-        submit(run, package, evaluation, label, output, as_json, Console(quiet))
-        return
-    outcome = _go_on(run, target, None, device, Console(quiet), "bundle", force)
-    _answer(outcome, _write_report(outcome), as_json)
-
-
-for verb in (evaluate, complexity, predict):
+for verb in (quantize, export, evaluate, complexity, predict, verify, bench, serve):
     app.command()(verb)
 
 
@@ -278,30 +230,6 @@ def _name_of(data: Path) -> str:
     return path.stem if path.is_file() else path.name
 
 
-def _go_on(
-    run_folder: Path,
-    target: str | None,
-    max_drop: float | None,
-    device: str,
-    console: Console,
-    until: str,
-    force: str | None,
-) -> Outcome:
-    need_training()
-    from dataclasses import replace
-
-    from edgeaudio.recipes import load_target
-    from edgeaudio.training.distill import run
-    from edgeaudio.training.job import load_job
-
-    job = load_job(run_folder)
-    if target is not None:
-        job = replace(job, target=load_target(target))
-    if max_drop is not None:
-        job = replace(job, max_drop=max_drop / 100)
-    return run(job, run_folder, device, console, until, force, keep_job=False)
-
-
 def _cross_validate(
     job: Job,
     folds: str,
@@ -317,7 +245,7 @@ def _cross_validate(
     from edgeaudio.report import write
     from edgeaudio.training.folds import run_folds
 
-    summary = run_folds(job, output, device, console, force, _write_report)
+    summary = run_folds(job, output, device, console, force, write_report)
     path = write(summary, output)
     if as_json:
         print_json({"folds": summary["folds"], "summary": summary["folds_summary"], "report": str(path)})
@@ -328,42 +256,6 @@ def _cross_validate(
         typer.echo(f"report         {path}")
     if summary["broken"]:
         raise BoundError("; ".join(summary["broken"]))
-
-
-def _write_report(outcome: Outcome) -> Path:
-    from edgeaudio.report import write
-    from edgeaudio.report.summary import examples, summarise
-
-    return write(summarise(outcome), outcome.folder, examples(outcome))
-
-
-def _answer(outcome: Outcome, report: Path, as_json: bool) -> None:
-    bundle = outcome.folder / "bundle"
-    if as_json:
-        print_json(
-            {
-                "bundle": str(bundle),
-                "bundle_hash": outcome.bundle.hash,
-                "report": str(report),
-                "verdict": outcome.verdict.to_json() if outcome.verdict else None,
-                "models": outcome.measured["models"],
-                "parity": outcome.measured["parity"],
-            }
-        )
-        return
-    for row in outcome.measured["models"]:
-        typer.echo(f"{row['role']:14} {100 * row['accuracy']:6.2f} %")
-    for device in outcome.measured["test"]["per_device"]:
-        seen = "seen" if device["seen"] else "unseen in training"
-        typer.echo(
-            f"{'device ' + device['device']:14} {100 * device['accuracy']['student int8']:6.2f} %  ({seen})"
-        )
-    if outcome.verdict:
-        typer.echo(f"{'limits':14} {outcome.verdict.sentence}")
-    for name, path in outcome.bundle.graphs.items():
-        typer.echo(f"{name + ' graph':14} {(bundle / path).stat().st_size:,} B, front end included")
-    typer.echo(f"{'bundle':14} {bundle}")
-    typer.echo(f"{'report':14} {report}")
 
 
 def _demo_data(output: Path, console: Console) -> Path:

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from edgeaudio.config import STAGES
 from edgeaudio.errors import MissingExtraError
 from edgeaudio.recipes import recipe_names
-from edgeaudio.training.job import STAGES
 
 NAMES = {kind: "Known: " + ", ".join(recipe_names(kind)) + "." for kind in ("students", "teachers", "export")}
 """What the help of an option says of the recipes there are."""
@@ -52,6 +52,10 @@ GraphOption = Annotated[str | None, typer.Option(help="int8 or fp32; the bundle'
 PathColumn = Annotated[str, typer.Option(help="Column of the CSV that holds the path.")]
 LabelColumn = Annotated[str, typer.Option(help="Column of the CSV that holds the label.")]
 TargetOption = Annotated[str, typer.Option(help=f"Where it will run. {NAMES['export']}")]
+TargetsOption = Annotated[
+    list[str] | None,
+    typer.Option("--target", "-t", help=f"Export for this target too; repeat it. {NAMES['export']}"),
+]
 OtherTargetOption = Annotated[
     str | None, typer.Option("--target", help=f"The run's own if not given. {NAMES['export']}")
 ]

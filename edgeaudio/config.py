@@ -345,6 +345,9 @@ class Recipe:
         return (1, 1, self.frontend.n_mels, self.frontend.frames(samples))
 
 
+STAGES = ("data", "teacher", "logits", "student", "export", "quantize", "measure", "bundle", "target")
+"""What a job does, in order."""
+
 RUNTIME_NAMES = ("onnxruntime", "openvino", "tensorrt", "litert", "executorch", "onnxruntime-web")
 PRECISIONS = ("fp32", "fp16", "int8")
 
@@ -358,6 +361,8 @@ class Target:
     runtime: str = "onnxruntime"
     """What runs it: ``onnxruntime``, ``openvino``, ``tensorrt``, ``litert``, ``executorch`` or
     ``onnxruntime-web``."""
+    stand_in: str = ""
+    """The runtime that proves the graphs where the target's own can't run on the machine that exports."""
     precisions: tuple[str, ...] = ("fp32", "int8")
     """Graphs that are made; the last one is the default."""
     batch: int = 0
@@ -379,6 +384,8 @@ class Target:
     """ONNX operators that compute in integers; all others stay in float."""
     quantised_bias: bool = True
     """Biases are stored as 32-bit integers; else they stay in float."""
+    embedding: bool = False
+    """The graph also gives the network's embedding; ONNX files only."""
     logits_max_abs: float = 1e-4
     """Bound on the difference of any logit of the fp32 graph to torch."""
     fp16_max_abs: float = 0.1
@@ -391,4 +398,8 @@ class Target:
         for precision in self.precisions:
             _choice(precision, PRECISIONS, f"target {self.name}: precisions")
         require(bool(self.precisions), f"target {self.name}: precisions names no graph; add one, e.g. fp32")
+        require(
+            not self.embedding or self.runtime in ("onnxruntime", "openvino"),
+            f"target {self.name}: only x86, arm and openvino give embeddings; use one of them",
+        )
         require(self.batch >= 0, f"target {self.name}: batch is {self.batch}; use 0 for an open one, or more")

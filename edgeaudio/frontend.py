@@ -11,8 +11,6 @@ the weights, and a checkpoint must not be able to disagree with its own spec.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -21,7 +19,7 @@ from torch import Tensor, nn
 from edgeaudio.config import FrontEndSpec
 from edgeaudio.dft import factors, fold_bank, inner_matrix, outer_matrices
 from edgeaudio.errors import AudioError
-from edgeaudio.mel import Array, analysis_window, bands, mel_bank
+from edgeaudio.mel import PER_LN, Array, analysis_window, bands, edges, mel_bank
 
 _BANDS = 8
 """Runs of mels that are multiplied on their own; 4 cost more products, 16 more calls."""
@@ -29,8 +27,6 @@ _CPU_SAMPLES = 2**19
 """Samples in one pass on a CPU (16 s at 32 kHz): their spectra stay in the cache."""
 _MOST_SLICES = 64
 """Frames of more hops than this are gathered; otherwise each hop adds a slice to the graph."""
-_PER_LN = {"ln": 1.0, "log10": 1 / math.log(10), "db": 10 / math.log(10), "none": 1.0}
-"""What one unit of the natural logarithm is on each scale."""
 
 
 def build_front_end(spec: FrontEndSpec) -> LogMel | Waveform:
@@ -223,34 +219,6 @@ class _BandedBank(nn.Module):
         return torch.cat(runs, dim=-1)
 
 
-def edges(spec: FrontEndSpec, samples: int) -> tuple[int, int]:
-    """Samples to add by reflection before and after the (pre-emphasised) waveform.
-
-    Only what lies under the window is added: half a window, not half a DFT.
-
-    Args:
-        spec: The front end.
-        samples: Length of the waveform.
-
-    Raises:
-        AudioError: The waveform is too short for one frame, or to be reflected that far.
-    """
-    lost = 1 if spec.pre_emphasis else 0
-    left = spec.n_fft // 2 - (spec.n_fft - spec.win_length) // 2 if spec.center else 0
-    right = spec.win_length - left
-    needed = lost + (max(left, right) + 1 if spec.center else spec.win_length)
-    if samples < needed:
-        why = "reflect padding" if spec.center else "one window"
-        raise AudioError(
-            f"the waveform has {samples} samples and {why} needs at least {needed} "
-            f"({needed / spec.sample_rate:.3g} s); pass a longer waveform or lower win_length"
-        )
-    if not spec.center:
-        return 0, 0
-    end_of_last_frame = (spec.frames(samples) - 1) * spec.hop_length + right
-    return left, max(0, end_of_last_frame - (samples - lost))
-
-
 def _samples(waveform: Tensor) -> int:
     if waveform.ndim != 2 or not waveform.is_floating_point():
         shape = tuple(waveform.shape)
@@ -282,7 +250,7 @@ def _compress(spec: FrontEndSpec, mel: Tensor) -> Tensor:
         if spec.log_offset:
             mel = mel + spec.log_offset
         mel = mel.log()
-    gain, bias = _PER_LN[spec.log] * spec.scale, spec.shift * spec.scale
+    gain, bias = PER_LN[spec.log] * spec.scale, spec.shift * spec.scale
     mel = mel if gain == 1 else mel * gain
     mel = mel + bias if bias else mel
     return mel * mel if spec.squared else mel

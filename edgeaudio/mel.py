@@ -1,4 +1,4 @@
-"""Windows and mel filter banks in float64 NumPy, from a `FrontEndSpec`; no torch.
+"""Windows, their edges and mel filter banks in float64 NumPy, from a `FrontEndSpec`; no torch.
 
 Three conventions are in use and differ in the third digit of a log-mel:
 
@@ -9,6 +9,7 @@ Three conventions are in use and differ in the third digit of a log-mel:
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeaudio.config import FrontEndSpec
+from edgeaudio.errors import AudioError
 
 Array = NDArray[np.float64]
 
@@ -24,6 +26,10 @@ _SLANEY_HZ_PER_MEL = 200 / 3
 _SLANEY_KNEE_HZ = 1000.0
 _SLANEY_KNEE_MEL = _SLANEY_KNEE_HZ / _SLANEY_HZ_PER_MEL  # 15
 _SLANEY_LOG_STEP = np.log(6.4) / 27
+
+
+PER_LN = {"ln": 1.0, "log10": 1 / math.log(10), "db": 10 / math.log(10), "none": 1.0}
+"""What one unit of the natural logarithm is on each scale of `FrontEndSpec.log`."""
 
 
 class Band(NamedTuple):
@@ -57,6 +63,34 @@ def analysis_window(spec: FrontEndSpec) -> Array:
         return np.asarray(0.54 - 0.46 * np.cos(periodic))
     assert spec.window == "povey", spec.window
     return np.asarray((0.5 - 0.5 * np.cos(symmetric)) ** 0.85)
+
+
+def edges(spec: FrontEndSpec, samples: int) -> tuple[int, int]:
+    """Samples to add by reflection before and after the (pre-emphasised) waveform.
+
+    Only what lies under the window is added: half a window, not half a DFT.
+
+    Args:
+        spec: The front end.
+        samples: Length of the waveform.
+
+    Raises:
+        AudioError: The waveform is too short for one frame, or to be reflected that far.
+    """
+    lost = 1 if spec.pre_emphasis else 0
+    left = spec.n_fft // 2 - (spec.n_fft - spec.win_length) // 2 if spec.center else 0
+    right = spec.win_length - left
+    needed = lost + (max(left, right) + 1 if spec.center else spec.win_length)
+    if samples < needed:
+        why = "reflect padding" if spec.center else "one window"
+        raise AudioError(
+            f"the waveform has {samples} samples and {why} needs at least {needed} "
+            f"({needed / spec.sample_rate:.3g} s); pass a longer waveform or lower win_length"
+        )
+    if not spec.center:
+        return 0, 0
+    end_of_last_frame = (spec.frames(samples) - 1) * spec.hop_length + right
+    return left, max(0, end_of_last_frame - (samples - lost))
 
 
 def hz_to_mel(hz: Array, scale: str) -> Array:

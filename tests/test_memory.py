@@ -173,6 +173,59 @@ def test_an_integer_operator_by_hand() -> None:
     ]
 
 
+def quantised_by_hand(*ops: tuple[str, str, str]) -> Graph:
+    """`x` of 10 floats, 10 bytes `i` of it, `f` and everything else of 10 floats, and `ops`; `j` is bytes."""
+    sizes = dict.fromkeys("xif" + "".join(written for _, _, written in ops), 10)
+    start = (("QuantizeLinear", "x", "i"), ("DequantizeLinear", "i", "f"))
+    graph = make_graph(*start, *ops, inputs="x", **sizes)
+    integers = {name: Tensor((10,), "int8") for name in "ij"}
+    return replace(graph, tensors={**graph.tensors, **integers})
+
+
+def test_an_operator_without_an_integer_kernel_runs_in_float() -> None:
+    memory = peak_memory(
+        quantised_by_hand(("Tanh", "f", "t"), ("QuantizeLinear", "t", "j"), ("Conv", "j", "y"))
+    )
+    rows = [(row.kind, row.live_bytes, row.in_place_bytes) for row in memory.rows]
+    assert rows == [
+        ("QuantizeLinear", 50, 50),
+        ("DequantizeLinear", 50, 50),
+        ("Tanh", 80, 40),
+        ("QuantizeLinear", 50, 50),
+        ("Conv", 50, 50),
+    ]
+
+
+def test_floats_are_made_for_each_reader() -> None:
+    memory = peak_memory(quantised_by_hand(("ReduceL2", "f", "r"), ("Div", "fr", "y")))
+    rows = [(row.kind, row.live_bytes) for row in memory.rows]
+    assert rows == [
+        ("QuantizeLinear", 50),
+        ("DequantizeLinear", 50),
+        ("DequantizeLinear", 90),
+        ("ReduceL2", 120),
+        ("Div", 120),
+    ]
+
+
+def test_onnx_runtime_keeps_a_buffer_for_a_like_tensor() -> None:
+    ops = (("Conv", "x", "a"), ("Conv", "a", "b"), ("Conv", "b", "c"), ("Conv", "c", "d"), ("Conv", "d", "y"))
+    kept = peak_memory(make_graph(*ops, x=1, a=50, b=1, c=80, d=50, y=1))
+    assert kept.in_place == 4 * (80 + 50)
+    assert kept.onnx_runtime == 4 * (1 + 50 + 1 + 80)  # a's place waits for d
+    unlike = peak_memory(make_graph(*ops, x=1, a=50, b=1, c=80, d=2, y=1))
+    assert unlike.onnx_runtime == 4 * (1 + 80 + 2)
+    between = peak_memory(make_graph(*ops, x=1, a=50, b=80, c=80, d=50, y=1))
+    assert between.in_place == 4 * (80 + 80)
+    assert between.onnx_runtime == 4 * (1 + 50 + 80 + 80)  # a's place waits for d
+
+
+def test_hard_swish_is_two_operators_for_onnx_runtime() -> None:
+    ops = (("Conv", "x", "a"), ("HardSwish", "a", "b"), ("Conv", "b", "y"))
+    memory = peak_memory(make_graph(*ops, x=1, a=50, b=50, y=1))
+    assert memory.onnx_runtime == 4 * (1 + 3 * 50)
+
+
 def test_integer_operators_hold_no_floats(network: onnx.ModelProto) -> None:
     integer = peak_memory(onnx_graph(quantised(network, SHAPE)))
     narrow = {row.name: row.live_bytes for row in peak_memory(onnx_graph(network), 1).rows}
@@ -198,13 +251,19 @@ def test_answers_as_json_and_table() -> None:
     assert "peak 800 B at Relu1" in repr(memory)
 
 
-def onnx_runtime_bytes(graph: onnx.ModelProto, shape: tuple[int, ...], folder: Path, level: str) -> int:
+def onnx_runtime_bytes(
+    graph: onnx.ModelProto, shape: tuple[int, ...], folder: Path, level: str, fixed_batch: bool = False
+) -> int:
     """The input, and the most that was handed out after any node: without what kernels give back."""
     options = onnxruntime.SessionOptions()
     options.enable_profiling, options.profile_file_prefix = True, str(folder / "profile")
     options.enable_mem_pattern = False  # otherwise one block for the whole run is all that is seen
     options.intra_op_num_threads = 1
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+    if fixed_batch:  # of shapes that it doesn't know it never says that two are equal
+        options.add_free_dimension_override_by_name(
+            graph.graph.input[0].type.tensor_type.shape.dim[0].dim_param, 1
+        )
     options.add_session_config_entry("session.disable_prepacking", "1")  # weights, not activations
     session = onnxruntime.InferenceSession(graph.SerializeToString(), options, ["CPUExecutionProvider"])
     session.run(None, {graphs.LOG_MEL: np.zeros(shape, np.float32)})
@@ -224,9 +283,19 @@ def test_onnx_runtime_uses_what_is_said(
     assert peak_memory(onnx_graph(graph), keep_inputs=True).in_place == pytest.approx(used, rel=0.1)
 
 
-# Networks of which ONNX Runtime makes integer operators throughout. It does not where it spells an activation
-# as several operators (hard swish) or dequantises a map once for each reader (the norms of CP-Mobile).
-INTEGERS = [NETWORKS[1], ("cp_mobile", {"base_channels": 16, "grn": False}, (1, 1, 256, 64))]
+# BC-ResNet is missing: ONNX Runtime holds 48 % more for it than is said (40 mels, 101 frames). It quantises
+# before the reshapes around the norms rather than behind them, and so keeps other buffers.
+INTEGERS = [
+    NETWORKS[1],
+    NETWORKS[3],  # hard swish, which is two operators
+    ("cp_mobile", {"base_channels": 16, "grn": False}, (1, 1, 256, 64)),
+    (
+        "cp_mobile",
+        {"base_channels": 16, "grn": True},
+        (1, 1, 256, 64),
+    ),  # a map in float, once for each reader
+    ("mobileast", {}, (1, 1, 64, 100)),  # attention in float
+]
 
 
 @pytest.mark.parametrize(("name", "options", "shape"), INTEGERS)
@@ -235,8 +304,8 @@ def test_onnx_runtime_uses_what_is_said_in_integers(
 ) -> None:
     network = graphs.export_model(build(name, 10, **options).eval(), shape)
     graph = quantised(network, shape, float_input_layer=False)  # or its floats would be the peak
-    used = onnx_runtime_bytes(graph, shape, tmp_path, "ORT_ENABLE_EXTENDED")
-    assert peak_memory(onnx_graph(graph), keep_inputs=True).in_place == pytest.approx(used, rel=0.1)
+    used = onnx_runtime_bytes(graph, shape, tmp_path, "ORT_ENABLE_EXTENDED", fixed_batch=True)
+    assert peak_memory(onnx_graph(graph)).onnx_runtime == pytest.approx(used, rel=0.1)
 
 
 def branches(seed: int) -> bytes:
@@ -266,25 +335,25 @@ FILES = {
 }
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_tflite_uses_what_is_said(name: str, tmp_path: Path) -> None:
+def tflite_arena(path: Path) -> int:
+    """From the first to the last byte of all tensors that are computed, in bytes."""
     litert = pytest.importorskip("ai_edge_litert.interpreter", reason="needs ai-edge-litert")
-    path = tmp_path / "model.tflite"
-    path.write_bytes(FILES[name])
     # reference kernels: the optimised ones unroll convolutions into scratch memory of the same arena
     kernels = litert.OpResolverType.BUILTIN_REF
     interpreter = litert.Interpreter(str(path), experimental_op_resolver_type=kernels, num_threads=1)
     interpreter.allocate_tensors()
-    graph = tflite_graph(path)
-    names = {name for op in graph.ops for name in (*op.inputs, *op.outputs)}
+    names = {name for op in tflite_graph(path).ops for name in (*op.inputs, *op.outputs)}
     views = [interpreter.tensor(int(label.split(":")[0]))() for label in names]
     start = min(view.ctypes.data for view in views)
-    used = max(view.ctypes.data + view.nbytes for view in views) - start
-    memory = peak_memory(graph, keep_inputs=True)
-    # it overwrites the input of a sum where it can, so it may also stay below
-    assert 0.9 * memory.in_place <= used <= 1.1 * memory.arena_bytes
-    if "ADD" not in {op.kind for op in graph.ops}:
-        assert memory.arena_bytes == pytest.approx(used, rel=0.1)
+    return int(max(view.ctypes.data + view.nbytes for view in views) - start)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_tflite_uses_what_is_said(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.tflite"
+    path.write_bytes(FILES[name])
+    memory = peak_memory(tflite_graph(path), keep_inputs=True)
+    assert memory.arena_bytes == pytest.approx(tflite_arena(path), rel=0.1)
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -6,18 +6,21 @@ import json
 import shutil
 import subprocess
 import sys
+import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import soundfile
 import torch
 from make_bundle import OPTIONS, SPEC
 
 import edgeaudio
-from edgeaudio.bundle import read_bundle
+from edgeaudio.bundle import read_bundle, write_manifest
 from edgeaudio.data.synth import SCENES, render
-from edgeaudio.errors import AudioError, BundleError
+from edgeaudio.errors import AudioError, BundleError, EdgeAudioError
 from edgeaudio.frontend import LogMel
 from edgeaudio.models import build
 from edgeaudio.predictor import expand
@@ -52,6 +55,99 @@ def test_long_clip_is_the_mean_of_its_audible_windows(untrained: Path) -> None:
     np.testing.assert_allclose(prediction.starts, [0, 0.5, 1.0, 1.5, 2.0])
     by_hand = predictor.score_windows(np.stack([sound[:16000], sound[8000:24000]]))
     np.testing.assert_allclose(prediction.scores, by_hand.mean(axis=0), atol=1e-6)
+
+
+def test_a_file_is_scored_as_its_array_is(untrained: Path, tmp_path: Path) -> None:
+    sound = render("bell", "a", 1, 16000, 4.3)
+    soundfile.write(tmp_path / "a.wav", sound, 16000, subtype="FLOAT")
+    for graph in ("fp32", "int8"):
+        predictor = edgeaudio.load(untrained, graph)
+        file, array = predictor.predict_file(tmp_path / "a.wav"), predictor(sound, 16000)
+        for name in ("scores", "window_scores", "starts", "ends", "padded", "power"):
+            np.testing.assert_array_equal(getattr(file, name), getattr(array, name))
+
+
+@pytest.mark.parametrize("graph", ["fp32", "int8"])
+def test_a_window_scores_the_same_beside_any_others(untrained: Path, graph: str) -> None:
+    windows = np.stack([render(scene, "b", 5, SPEC.sample_rate) for scene in SCENES])
+    predictor = edgeaudio.load(untrained, graph)
+    together = predictor.score_windows(windows)
+    for i, window in enumerate(windows):
+        np.testing.assert_array_equal(predictor.score_windows(window[None])[0], together[i])
+    batched = edgeaudio.load(untrained, graph, batch=4)
+    np.testing.assert_allclose(batched.score_windows(windows), together, atol=1e-6)
+    assert batched(windows[0], 16000).label == predictor(windows[0], 16000).label
+
+
+def test_ends_padding_and_power_of_windows(untrained: Path) -> None:
+    sound = render("bell", "a", 1, 16000, 2.25)
+    prediction = edgeaudio.load(untrained)(sound, 16000)
+    assert prediction.starts.tolist() == [0, 0.5, 1.0, 1.5]
+    assert prediction.ends.tolist() == [1.0, 1.5, 2.0, 2.25]
+    assert prediction.padded.tolist() == [False, False, False, True]
+    assert prediction.power[3] == pytest.approx(np.sum(sound[24000:].astype(np.float64) ** 2))
+    windows = list(prediction.windows())
+    assert [(w.start, w.end, w.padded) for w in windows] == list(
+        zip(prediction.starts, prediction.ends, prediction.padded, strict=True)
+    )
+    assert windows[1].label == windows[1].top(1)[0][0]
+    assert windows[1].score == prediction.window_scores[1].max()
+
+
+def test_another_hop(untrained: Path) -> None:
+    sound = render("bell", "a", 1, 16000, 5.0)
+    predictor = edgeaudio.load(untrained)
+    assert predictor(sound, 16000, hop=0.25).starts.tolist() == [0.25 * i for i in range(17)]
+    assert predictor(sound, 16000, hop=3.0).starts.tolist() == [0, 3]
+    assert predictor(sound, 16000, hop=1.5).ends.tolist() == [1, 2.5, 4, 5]
+    with pytest.raises(EdgeAudioError, match="the hop of 0 s is shorter than one sample"):
+        predictor(sound, 16000, hop=0)
+    with pytest.raises(EdgeAudioError, match="batch is 0"):
+        edgeaudio.load(untrained, batch=0)
+
+
+@pytest.mark.parametrize("rate", [16000, 22050])
+def test_a_long_file_is_never_held_whole(untrained: Path, tmp_path: Path, rate: int) -> None:
+    minute = render("rain", "a", 1, rate, 60)
+    with soundfile.SoundFile(tmp_path / "long.wav", "w", rate, 1, "PCM_16") as file:
+        for _ in range(10):
+            file.write(minute)
+    predictor = edgeaudio.load(untrained)
+    tracemalloc.start()
+    try:
+        prediction = predictor.predict_file(tmp_path / "long.wav", hop=10)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert prediction.ends[-1] == pytest.approx(591)
+    assert len(prediction.starts) == 60
+    assert (
+        peak < 4e6 < 600 * rate * 4 / 9
+    )  # a block and a window, where the file's samples are 38 MB and more
+
+
+def test_a_graph_without_embeddings_says_so(untrained: Path, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", render("bell", "a", 1, 16000), 16000)
+    with pytest.raises(BundleError, match="gives no embeddings: its graph has no output 'embedding'; export"):
+        edgeaudio.load(untrained).embed_file(tmp_path / "a.wav")
+
+
+def test_embeddings_of_a_graph_that_has_them(copy: Path, tmp_path: Path) -> None:
+    """The network's logits under the name of the output stand for an embedding."""
+    bundle = read_bundle(copy)
+    graph = onnx.load(copy / "model.onnx")
+    graph.graph.node.append(onnx.helper.make_node("Identity", ["logits"], ["embedding"]))
+    graph.graph.output.append(onnx.helper.make_tensor_value_info("embedding", 1, ["n", len(SCENES)]))
+    onnx.save(graph, copy / "model.onnx")
+    write_manifest(replace(bundle, folder=copy))
+    sound = render("bell", "a", 1, 16000, 1.75)
+    soundfile.write(tmp_path / "a.wav", sound, 16000, subtype="FLOAT")
+    predictor = edgeaudio.load(copy, "fp32")
+    embeddings = predictor.embed_file(tmp_path / "a.wav", hop=0.75)
+    assert embeddings.starts.tolist() == [0, 0.75]
+    assert embeddings.ends.tolist() == [1, 1.75]
+    windows = np.stack([sound[:16000], sound[12000:28000]])
+    np.testing.assert_array_equal(embeddings.vectors, predictor.score_windows(windows, "logits"))
 
 
 def test_prediction_answers(untrained: Path) -> None:
@@ -116,9 +212,11 @@ def test_bundles_that_are_not_right(copy: Path, tmp_path: Path) -> None:
         edgeaudio.load(copy)
     (tmp_path / "away").rename(copy / "model.onnx")
     change(copy, schema=99)
-    with pytest.raises(BundleError, match="schema 99, this edgeaudio reads schema 1; update edgeaudio"):
+    with pytest.raises(BundleError, match="schema 99, this edgeaudio reads schema 2; update edgeaudio"):
         edgeaudio.load(copy)
-    change(copy, schema=1, frontend={**vars(SPEC), "fmax": 7000.0})
+    change(copy, schema=1)
+    assert edgeaudio.load(copy).labels == SCENES  # bundles of the first schema are still read
+    change(copy, frontend={**vars(SPEC), "fmax": 7000.0})
     with pytest.raises(BundleError, match="the front end has the hash"):
         edgeaudio.load(copy)
     (copy / "bundle.json").write_text("{")

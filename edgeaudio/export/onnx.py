@@ -7,10 +7,12 @@ The front end and the network are exported apart and joined at the tensor `log_m
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 import logging
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
@@ -23,6 +25,7 @@ from edgeaudio.models import Model
 
 OPSET = 20
 WAVEFORM, LOG_MEL, LOGITS, SCORES = "waveform", "log_mel", "logits", "scores"
+EMBEDDING = "embedding"
 
 
 class _Head(nn.Module):
@@ -37,17 +40,54 @@ class _Head(nn.Module):
         return logits.softmax(dim=1), logits
 
 
+class _EmbeddingHead(nn.Module):
+    """The same with the embedding as a third answer, worked out once for both."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, log_mel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        with _worked_out_once(self.model):
+            logits = self.model(log_mel)
+            embedding = self.model.embed(log_mel)
+        return logits.softmax(dim=1), logits, embedding
+
+
+@contextlib.contextmanager
+def _worked_out_once(model: Model) -> Iterator[None]:
+    """Let the steps that logits and embedding have in common be traced a single time."""
+    shared = [name for name in ("features", "embed") if callable(getattr(model, name, None))]
+    for name in shared:
+        object.__setattr__(model, name, functools.cache(getattr(model, name)))
+    try:
+        yield
+    finally:
+        for name in shared:
+            object.__delattr__(model, name)
+
+
 def export_front_end(spec: FrontEndSpec, samples: int) -> onnx.ModelProto:
     """Graph `waveform (batch, samples)` → `log_mel (batch, 1, mels, frames)`, in float32."""
     return _export(build_static_front_end(spec, samples), torch.zeros(2, samples), [WAVEFORM], [LOG_MEL])
 
 
-def export_model(model: Model, input_shape: tuple[int, int, int, int]) -> onnx.ModelProto:
+def export_model(
+    model: Model, input_shape: tuple[int, int, int, int], *, embedding: bool = False
+) -> onnx.ModelProto:
     """Graph `log_mel (batch, 1, mels, frames)` → `scores` and `logits`, both `(batch, classes)`.
 
     What can be folded into weights is folded: by the model itself, and batch norms by the exporter.
+
+    Args:
+        model: trained, in evaluation mode.
+        input_shape: of one log-mel, `(1, 1, mels, frames)`.
+        embedding: also give what the network knows before it decides, ``embedding (batch, features)``.
     """
     example = torch.zeros(2, *input_shape[1:])
+    if embedding:
+        outputs = [SCORES, LOGITS, EMBEDDING]
+        return _export(_EmbeddingHead(model.folded()), example, [LOG_MEL], outputs)
     return _export(_Head(model.folded()), example, [LOG_MEL], [SCORES, LOGITS])
 
 
@@ -100,7 +140,7 @@ def _stripped(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _prefixed(model: onnx.ModelProto, prefix: str) -> onnx.ModelProto:
-    keep = {WAVEFORM, LOG_MEL, SCORES, LOGITS}
+    keep = {WAVEFORM, LOG_MEL, SCORES, LOGITS, EMBEDDING}
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
 

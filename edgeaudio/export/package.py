@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 
 from edgeaudio.bundle import CARD, GOLDEN, Bundle, graph_file, write_manifest
 from edgeaudio.config import Recipe
-from edgeaudio.predictor import Predictor
+from edgeaudio.export.onnx import SCORES
+from edgeaudio.runtimes import open_graph
 
 
-def write_bundle(draft: Bundle, graphs: dict[str, Path], golden: NDArray[np.float32], card: str) -> Bundle:
+def write_bundle(
+    draft: Bundle, graphs: dict[str, Path], golden: NDArray[np.float32], card: str, stand_in: str = ""
+) -> Bundle:
     """Write a bundle into its (empty) folder.
 
     Args:
@@ -22,15 +25,18 @@ def write_bundle(draft: Bundle, graphs: dict[str, Path], golden: NDArray[np.floa
         graphs: precision → graph.
         golden: held-out waveform windows `(n, samples)`; each graph's scores for them are stored beside.
         card: text of the model card.
+        stand_in: the runtime that gives those scores, where it isn't the bundle's own.
     """
     names = {precision: graph_file(precision, draft.runtime) for precision in graphs}
     for precision, source in graphs.items():
         shutil.copyfile(source, draft.folder / names[precision])
     (draft.folder / CARD).write_text(card, encoding="utf-8")
-    bundle = write_manifest(replace(draft, graphs=names))
-    scores = {f"scores_{name}": Predictor(bundle, name).score_windows(golden) for name in graphs}
-    np.savez_compressed(bundle.folder / GOLDEN, waveforms=golden, **scores)  # type: ignore[arg-type]
-    return write_manifest(bundle)
+    scores = {
+        f"scores_{precision}": open_graph(stand_in or draft.runtime, draft.folder / name).run(SCORES, golden)
+        for precision, name in names.items()
+    }
+    np.savez_compressed(draft.folder / GOLDEN, waveforms=golden, **scores)  # type: ignore[arg-type]
+    return write_manifest(replace(draft, graphs=names))
 
 
 def model_card(draft: Bundle, recipe: Recipe, teachers: list[str], data: str, sizes: dict[str, int]) -> str:

@@ -39,6 +39,8 @@ class Parity:
     """What had to hold."""
     ok: bool = True
     """Whether it did."""
+    broke_at: str = ""
+    """Where it didn't: the first node that goes wrong, if the hop can be followed node by node."""
 
     def to_json(self) -> dict[str, Any]:
         """All fields as plain JSON values."""

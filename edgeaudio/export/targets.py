@@ -28,8 +28,8 @@ WRITERS = {
 }
 """Runtime → module of this package that writes its files."""
 EXTRAS = {
-    "litert_torch": "litert",
-    "ai_edge_quantizer": "litert",
+    "litert_torch": "litert-export",
+    "ai_edge_quantizer": "litert-export",
     "executorch": "executorch",
     "torchao": "executorch",
 }

@@ -22,6 +22,7 @@ RUNTIMES = {
     "tensorrt": "tensorrt",
     "litert": "litert",
     "executorch": "executorch",
+    "onnxruntime-web": "onnx_runtime",  # the same files; here they are run natively
 }
 """Name in a manifest → module of this package."""
 EXTRAS = {

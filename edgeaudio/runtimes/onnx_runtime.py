@@ -34,12 +34,18 @@ class OnnxRuntimeRunner:
             )
         except Exception as error:  # ONNX Runtime raises classes of its own, without a common base
             raise BundleError(f"{name} can't be opened by ONNX Runtime: {error}") from error
-        self._input = self._session.get_inputs()[0].name
+        entry = self._session.get_inputs()[0]
+        self._input = entry.name
+        self._batch = entry.shape[0] if isinstance(entry.shape[0], int) else 0  # 0: any number at once
 
     def run(self, output: str, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `edgeaudio.runtimes.Runner`."""
-        values: NDArray[np.float32] = self._session.run([output], {self._input: waveform})[0]
-        return values
+        step = self._batch or len(waveform)
+        parts = [
+            self._session.run([output], {self._input: waveform[i : i + step]})[0]
+            for i in range(0, len(waveform), step)
+        ]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def open_graph(path: Path, threads: int) -> OnnxRuntimeRunner:

@@ -5,18 +5,22 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from edgeaudio import complexity, models
+from edgeaudio.browser import write_page
 from edgeaudio.bundle import Bundle, read_bundle
+from edgeaudio.config import STAGES, Target
 from edgeaudio.console import Console
 from edgeaudio.data import readers
 from edgeaudio.data.clips import Clips
 from edgeaudio.errors import BoundError, DataError, EdgeAudioError
 from edgeaudio.training.chain import Chain, Stage, locked, publish
-from edgeaudio.training.job import RUN_TABLE, STAGES, Job
+from edgeaudio.training.job import RUN_TABLE, Job
 from edgeaudio.training.stages import INTEGER, Stages
 from edgeaudio.training.windows import WindowSet
 
@@ -51,13 +55,7 @@ class Outcome:
     @property
     def broken(self) -> list[str]:
         """A sentence for each hop that broke its bound."""
-        return [
-            f"{row['hop']} broke its bound on {row['tensor']} ({row['bound']}): "
-            f"max abs {row['max_abs']:.3g}, SNR {row['snr_db']:.1f} dB, "
-            f"accuracy {_points(row['accuracy_change'])}"
-            for row in self.measured["parity"]
-            if not row["ok"]
-        ]
+        return _broken(self.measured["parity"])
 
     @property
     def bundle(self) -> Bundle:
@@ -74,6 +72,8 @@ def run(
     force: str | None = None,
     keep_job: bool = True,
     strict: bool = True,
+    targets: Sequence[Target] = (),
+    runtime_folder: Path | None = None,
 ) -> Outcome:
     """Do a job, or what is left of it.
 
@@ -82,16 +82,19 @@ def run(
         folder: the run; a job found half-done there goes on.
         device: ``auto``, ``cpu`` or ``cuda``.
         console: shows progress.
-        until: the last stage to do: ``student``, ``measure`` or ``bundle``.
+        until: the last stage to do: ``student``, ``measure``, ``bundle``, or ``target`` to export the
+            student to `targets` and nothing else.
         force: a stage to redo, with all that follow it.
         strict: raise where parity breaks; else return without a bundle, with `broken` telling why.
+        targets: what ``until="target"`` exports to, each into ``exports/NAME`` of the run.
+        runtime_folder: for the browser: where ONNX Runtime's files lie, if npm shan't fetch them.
         keep_job: store the job in the run; a verb that tries another target leaves the stored one alone.
 
     Raises:
         BoundError: the student is over the limits, or a hop lost more than its bound allows.
         EdgeAudioError: the data or a recipe is not as it should be.
     """
-    assert until in ("student", "measure", "bundle"), until
+    assert until in ("student", "measure", "bundle", "target"), until
     console = console or Console(quiet=True)
     table = readers.read(job.data, job.columns)
     if len(table.classes) < 2:
@@ -121,6 +124,12 @@ def run(
         if until == "student":
             return outcome
         done["export"] = work.export(done["student"])
+        if until == "target":
+            for target in targets:
+                stage = work.target(done["student"], done["export"], target, verdict)
+                done[f"target.{target.name}"] = stage
+                _publish_target(stage, target, folder / "exports" / target.name, strict, runtime_folder)
+            return outcome
         done["quantize"] = work.quantize(done["export"])
         graph = done["quantize"].folder / INTEGER
         outcome.verdict = verdict = measured_verdict(job, len(table.classes), count, graph)
@@ -134,6 +143,35 @@ def run(
         (folder / RUN_TABLE).write_text(work.clips.to_csv(), encoding="utf-8")
         console.stage("bundle", f"{folder / 'bundle'} · {outcome.bundle.hash[:16]}")
         return outcome
+
+
+def _publish_target(
+    stage: Stage, target: Target, folder: Path, strict: bool, runtime_folder: Path | None
+) -> None:
+    """Put a target's bundle where it is found, unless a bound broke: then the earlier one stays."""
+    broken = _broken(stage.result["parity"])
+    if broken and strict:
+        raise BoundError(f"{broken[0]}; {folder} is left as it was")
+    if broken:
+        return
+    folder.parent.mkdir(exist_ok=True)
+    page = folder.with_name(f".{target.name}.page")
+    if target.runtime == "onnxruntime-web":  # first of all: its runtime may have to be fetched
+        shutil.rmtree(page, ignore_errors=True)
+        write_page(read_bundle(stage.folder), page, runtime_folder)
+    publish(stage.folder, folder)
+    if page.is_dir():
+        page.rename(folder / "page")
+
+
+def _broken(parity: list[dict[str, Any]]) -> list[str]:
+    return [
+        f"{row['hop']} broke its bound on {row['tensor']} ({row['bound']}): "
+        f"max abs {row['max_abs']:.3g}, SNR {row['snr_db']:.1f} dB, "
+        f"accuracy {_points(row['accuracy_change'])}" + (f"; {row['broke_at']}" if row["broke_at"] else "")
+        for row in parity
+        if not row["ok"]
+    ]
 
 
 def check_limits(

@@ -15,7 +15,6 @@ from edgeaudio.errors import EdgeAudioError, RecipeError
 from edgeaudio.recipes import from_table, recipe_from_table, recipe_to_table
 
 JOB_FILE, RUN_TABLE = "job.json", "clips.csv"
-STAGES = ("data", "teacher", "logits", "student", "export", "quantize", "measure", "bundle")
 
 
 @dataclass(frozen=True)
@@ -49,6 +48,11 @@ class Job:
 
     def __post_init__(self) -> None:
         student = self.student
+        if self.target.runtime != "onnxruntime":
+            raise RecipeError(
+                f"a run's own bundle is for ONNX Runtime: use --target x86 or arm here, and afterwards "
+                f"edgeaudio export RUN --target {self.target.name}"
+            )
         for teacher in self.teachers:
             if teacher.window_seconds != student.window_seconds:
                 raise RecipeError(

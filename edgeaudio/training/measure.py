@@ -6,10 +6,12 @@ The graphs are run exactly as the predictor runs them: waveform windows in, ONNX
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import torch
 from numpy.typing import NDArray
@@ -17,8 +19,11 @@ from torch import Tensor, nn
 
 from edgeaudio.config import FrontEndSpec
 from edgeaudio.data.clips import Clips
+from edgeaudio.export.bisect import explain
 from edgeaudio.export.onnx import LOG_MEL, LOGITS, WAVEFORM
 from edgeaudio.export.parity import Parity, compare
+from edgeaudio.frontend import build_front_end
+from edgeaudio.models import Model
 from edgeaudio.training.job import Job
 from edgeaudio.training.metrics import Metrics, accuracy_by, clip_metrics
 from edgeaudio.training.windows import WindowSet, vote, window_logits
@@ -34,7 +39,7 @@ def measure(
     clips: Clips,
     test: WindowSet,
     teachers: Sequence[tuple[nn.Module, FrontEndSpec]],
-    student: nn.Module,
+    student: Model,
     job: Job,
     front_end: Path,
     float_graph: Path,
@@ -71,6 +76,9 @@ def measure(
     scores = {role: vote(values.softmax(1), test.grid).numpy() for role, values in logits.items()}
     metrics = {role: clip_metrics(values, targets) for role, values in scores.items()}
     held_out = clips.take(test.positions)
+    parity = _parity(test, job, front_end, logits, metrics)
+    parity[1] = explained(parity[1], student, float_graph, test, job.student.frontend)
+    parity[2] = explained(parity[2], float_graph, integer_graph, test, job.student.frontend)
     shown = [role for role in metrics if role != "student ONNX"]  # it equals the student, or parity fails
     return {
         "models": [{"role": role, **_row(metrics[role])} for role in metrics],
@@ -81,7 +89,7 @@ def measure(
             "per_class": _per_class(clips, {role: metrics[role] for role in shown}),
             "per_device": _per_device(clips, held_out, {role: scores[role] for role in shown}, targets),
         },
-        "parity": [row.to_json() for row in _parity(test, job, front_end, logits, metrics)],
+        "parity": [row.to_json() for row in parity],
         "clips": [
             {
                 "path": held_out.name_of(clip),
@@ -91,6 +99,17 @@ def measure(
             for i, clip in enumerate(held_out)
         ],
     }
+
+
+def explained(row: Parity, before: Model | Path, after: Path, test: WindowSet, spec: FrontEndSpec) -> Parity:
+    """The row of a hop with the node where it broke, if it broke; two windows are enough to see it."""
+    if row.ok or len(test) < 2:
+        return row
+    waveform = test.waveform([0, len(test) - 1])
+    log_mel = build_front_end(spec)(waveform)
+    earlier = onnx.load(before) if isinstance(before, Path) else before
+    where = explain(earlier, onnx.load(after), waveform.numpy(), log_mel)
+    return replace(row, broke_at=where)
 
 
 def run_graph(path: Path, windows: WindowSet, output: str) -> Iterator[NDArray[np.float32]]:

@@ -11,13 +11,14 @@ import numpy as np
 import onnx
 import torch
 from lightning_fabric import Fabric
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from edgeaudio import __version__, complexity, models, weights
 from edgeaudio.bundle import Bundle
 from edgeaudio.checkpoints import read_checkpoint
-from edgeaudio.config import FrontEndSpec, Recipe, file_hash
+from edgeaudio.config import FrontEndSpec, Recipe, Target, file_hash
 from edgeaudio.console import Console
 from edgeaudio.data import splits, waveforms
 from edgeaudio.data.clips import Clips
@@ -25,6 +26,7 @@ from edgeaudio.data.inspect import inspect
 from edgeaudio.errors import RecipeError, did_you_mean
 from edgeaudio.export import onnx as graphs
 from edgeaudio.export.package import model_card, write_bundle
+from edgeaudio.export.targets import Pieces
 from edgeaudio.frontend import build_front_end
 from edgeaudio.quantization import quantize
 from edgeaudio.training.chain import Chain, Stage
@@ -32,6 +34,7 @@ from edgeaudio.training.job import Job
 from edgeaudio.training.loop import CHECKPOINT, fit
 from edgeaudio.training.measure import measure
 from edgeaudio.training.metrics import clip_metrics
+from edgeaudio.training.targets import export_target
 from edgeaudio.training.teaching import CachedTeacher, LiveTeacher, Teacher
 from edgeaudio.training.windows import WindowSet, vote, window_logits
 
@@ -155,14 +158,12 @@ class Stages:
         job = self.job
 
         def make(folder: Path) -> dict[str, Any]:
-            train = self.sets["train"]
-            rng = np.random.default_rng([job.seed, 11])
-            chosen = np.sort(rng.permutation(len(train))[: job.calibration])
-            log_mels = build_front_end(job.student.frontend)(train.waveform(chosen)).numpy()
+            waveforms = self._calibration()
+            log_mels = build_front_end(job.student.frontend)(waveforms).numpy()
             network = quantize(onnx.load(export.folder / MODEL), log_mels, job.target)
             front_end = onnx.load(export.folder / FRONT_END)
             graphs.save(graphs.join(front_end, network, self._metadata()), folder / INTEGER)
-            return {"bytes": (folder / INTEGER).stat().st_size, "calibration_windows": len(chosen)}
+            return {"bytes": (folder / INTEGER).stat().st_size, "calibration_windows": len(waveforms)}
 
         stage = self.chain.run("quantize", [job.target, job.calibration, job.seed], [export], make)
         self._say(
@@ -195,32 +196,62 @@ class Stages:
     ) -> Stage:
         """Everything that is shipped, in one folder."""
         files = {"fp32": export.folder / FLOAT, "int8": integer.folder / INTEGER}
-        job, test = self.job, self.sets["test"]
+        test = self.sets["test"]
         accuracy = {row["role"]: row["accuracy"] for row in measured.result["models"]}
-        teachers = [teacher.name for teacher in job.teachers]
 
         def make(folder: Path) -> dict[str, Any]:
-            draft = Bundle(
-                folder=folder, name=job.student.name, labels=self.clips.classes,
-                sample_rate=job.student.frontend.sample_rate, window_samples=job.window, hop_samples=job.hop,
-                frontend=job.student.frontend, graphs={}, default_graph="int8",
+            draft = replace(
+                self._draft(folder, verdict),
                 metrics={
                     "clips": test.grid.clips,
                     "accuracy": {"fp32": accuracy["student ONNX"], "int8": accuracy["student int8"]},
                     "parity": measured.result["parity"],
                 },
-                limits=verdict.to_json() if verdict else None,
-                versions={"edgeaudio": __version__, "torch": torch.__version__, "onnx": onnx.__version__},
-            )  # fmt: skip
-            spread = np.linspace(0, len(test) - 1, min(GOLDEN_WINDOWS, len(test))).astype(int)
+            )
             sizes = {name: path.stat().st_size for name, path in files.items()}
-            card = model_card(draft, job.student, teachers, job.data.name, sizes)
-            write_bundle(draft, files, test.waveform(spread).numpy(), card)
+            write_bundle(draft, files, self._golden(), self._card(draft, sizes))
             return {}
 
-        texts = [job.data.name, job.student.name, job.student.summary, job.student.source, teachers]
-        settings = [texts, verdict.to_json() if verdict else None]
+        settings = [self._texts(), verdict.to_json() if verdict else None]
         return self.chain.run("bundle", settings, [export, integer, measured], make)
+
+    def target(
+        self, student: Stage, export: Stage, target: Target, verdict: complexity.Verdict | None
+    ) -> Stage:
+        """The bundle of one target, proven against torch on the held-out clips."""
+        job = self.job
+
+        def make(folder: Path) -> dict[str, Any]:
+            model = self._load(job.student, student).cpu()
+            network = (
+                graphs.export_model(model, job.student.input_shape, embedding=True)
+                if target.embedding
+                else onnx.load(export.folder / MODEL)
+            )
+            pieces = Pieces(
+                spec=job.student.frontend,
+                window=job.window,
+                model=model,
+                front_end=onnx.load(export.folder / FRONT_END),
+                network=network,
+                calibration=self._calibration().numpy(),
+                metadata=self._metadata(),
+            )
+            exported = export_target(
+                pieces, target, self.sets["test"], job.max_drop, self._golden(),
+                self._draft(folder, verdict), self._card,
+            )  # fmt: skip
+            return exported.to_json()
+
+        settings = [
+            target, job.calibration, job.seed, job.max_drop, self._texts(),
+            verdict.to_json() if verdict else None,
+        ]  # fmt: skip
+        stage = self.chain.run("target", settings, [student, export], make)
+        accuracy = stage.result["accuracy"]
+        figures = " · ".join(f"{precision} {_percent(share)}" for precision, share in accuracy.items())
+        self._say(stage, f"{target.name}, run by {stage.result['ran_with']}: {figures}")
+        return stage
 
     # ── what the stages share ────────────────────────────────────────────────────────────────────
 
@@ -256,6 +287,41 @@ class Stages:
         test = self.sets["test"]
         logits = window_logits(model, test, spec, self._device)
         return clip_metrics(vote(logits.softmax(1), test.grid).numpy(), test.targets.numpy()).to_json()
+
+    def _calibration(self) -> Tensor:
+        """Training windows `(windows, samples)` that integer ranges are taken from."""
+        train = self.sets["train"]
+        rng = np.random.default_rng([self.job.seed, 11])
+        return train.waveform(np.sort(rng.permutation(len(train))[: self.job.calibration]))
+
+    def _golden(self) -> NDArray[np.float32]:
+        """Held-out windows that are shipped with their scores."""
+        test = self.sets["test"]
+        spread = np.linspace(0, len(test) - 1, min(GOLDEN_WINDOWS, len(test))).astype(int)
+        return test.waveform(spread).numpy()
+
+    def _draft(self, folder: Path, verdict: complexity.Verdict | None) -> Bundle:
+        """What any bundle of this job says of itself, before its graphs are known."""
+        job = self.job
+        return Bundle(
+            folder=folder, name=job.student.name, labels=self.clips.classes,
+            sample_rate=job.student.frontend.sample_rate, window_samples=job.window, hop_samples=job.hop,
+            frontend=job.student.frontend, graphs={}, default_graph="int8", target=job.target.name,
+            runtime=job.target.runtime, limits=verdict.to_json() if verdict else None,
+            versions={"edgeaudio": __version__, "torch": torch.__version__, "onnx": onnx.__version__},
+        )  # fmt: skip
+
+    def _card(self, draft: Bundle, sizes: dict[str, int]) -> str:
+        teachers = [teacher.name for teacher in self.job.teachers]
+        return model_card(draft, self.job.student, teachers, self.job.data.name, sizes)
+
+    def _texts(self) -> list[Any]:
+        """What a card says that no earlier stage depends on."""
+        job = self.job
+        student = job.student
+        return [
+            job.data.name, student.name, student.summary, student.source, [t.name for t in job.teachers],
+        ]  # fmt: skip
 
     def _metadata(self) -> dict[str, object]:
         return {

@@ -1,0 +1,1 @@
+"""What a bundle costs here: its time (`speed`), its memory and start (`fresh`), torch beside it (`eager`)."""

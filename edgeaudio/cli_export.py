@@ -1,0 +1,109 @@
+"""The verbs that go on from a trained run: quantize, export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edgeaudio.answers import print_json, print_table
+from edgeaudio.cli_options import (
+    DeviceOption,
+    ForceOption,
+    JsonOption,
+    OtherTargetOption,
+    QuietOption,
+    TargetsOption,
+)
+from edgeaudio.cli_run import answer, go_on, write_report
+from edgeaudio.cli_submission import submit
+from edgeaudio.console import Console
+from edgeaudio.errors import EdgeAudioError
+
+
+def quantize(
+    run: Annotated[Path, typer.Argument(help="A run that distill or train made.")],
+    target: OtherTargetOption = None,
+    max_drop: Annotated[
+        float | None, typer.Option(help="Accuracy it may cost, in points; one clip is always allowed.")
+    ] = None,
+    device: DeviceOption = "auto",
+    force: ForceOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Quantise a run's model for a target and show what it costs; the bundle is left as it is."""
+    outcome = go_on(run, target, max_drop, device, Console(quiet), "measure", force)
+    if as_json:
+        print_json({"models": outcome.measured["models"], "parity": outcome.measured["parity"]})
+        return
+    for row in outcome.measured["models"]:
+        typer.echo(f"{row['role']:14} {100 * row['accuracy']:6.2f} %")
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="A run that distill or train made.")],
+    targets: TargetsOption = None,
+    embeddings: Annotated[
+        bool,
+        typer.Option("--embeddings", help="With --target: the graphs also give the network's embedding."),
+    ] = False,
+    runtime_folder: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --target browser: holds onnxruntime-web's files; npm fetches them if not given."
+        ),
+    ] = None,
+    package: Annotated[
+        str | None, typer.Option(help="Write a challenge submission instead: dcase2024 or dcase2025.")
+    ] = None,
+    evaluation: Annotated[
+        Path | None, typer.Option(help="With --package: the unlabelled clips, a folder or a CSV (filename).")
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(help="With --package: name of the submission, e.g. Noether_UG_task1_1.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="With --package: its folder; a zip lies beside it.")
+    ] = None,
+    device: DeviceOption = "auto",
+    force: ForceOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Write a run's static graphs, bundle and report, or a challenge submission.
+
+    With --target, the bundles of other runtimes are written into RUN/exports, each proven against the
+    trained network on the held-out clips; RUN/bundle stays as it is.
+    """
+    if package is not None:
+        submit(run, package, evaluation, label, output, as_json, Console(quiet))
+        return
+    if embeddings and not targets:
+        raise EdgeAudioError("--embeddings goes with --target; name one, e.g. --target x86")
+    if not targets:
+        outcome = go_on(run, None, None, device, Console(quiet), "bundle", force)
+        answer(outcome, write_report(outcome), as_json)
+        return
+    outcome = go_on(
+        run, None, None, device, Console(quiet), "target", force, targets, embeddings, runtime_folder
+    )
+    exports = {name: outcome.stages[f"target.{Path(name).stem}"].result for name in targets}
+    if as_json:
+        print_json({"exports": exports})
+        return
+    for name, export in exports.items():
+        folder = run / "exports" / Path(name).stem
+        rows = [
+            [precision, f"{size:,} B", f"{100 * export['accuracy'][precision]:.2f} %", _parity(row)]
+            for (precision, size), row in zip(export["files"].items(), export["parity"], strict=True)
+        ]
+        header = ["graph", "file, front end included", "accuracy", "against the step before"]
+        print_table(f"{folder} · run here by {export['ran_with']}", header, rows)
+        if (folder / "page").is_dir():
+            typer.echo(f"{folder / 'page'} runs from any static server; here: edgeaudio serve {folder}\n")
+
+
+def _parity(row: dict[str, Any]) -> str:
+    return f"max abs {row['max_abs']:.2g}, SNR {row['snr_db']:.0f} dB ({row['bound']})"
