@@ -49,14 +49,24 @@ EAGER, REFERENCE, STFT = "torch eager", "torch eager, reference style", "ONNX ST
 GRAPH, HOST = "ONNX Runtime, factored DFT", "host, FFT"
 TOLERANCE = 1e-3
 """Largest difference of two contenders in float32: of any log-mel value, of any logit."""
-BARS: dict[tuple[str, str], tuple[str, float]] = {
-    (WHOLE, "ONNX Runtime fp32"): (REFERENCE, 2.0),
-    (WHOLE, "ONNX Runtime int8"): (REFERENCE, 2.0),
-    (FRONT_END, GRAPH): (STFT, 3.0),
-    (NETWORK, "ONNX Runtime fp32"): (EAGER, 2.0),
-    (NETWORK, "ONNX Runtime int8"): (EAGER, 2.0),
+BARS: dict[str, dict[tuple[str, str], tuple[str, float]]] = {
+    "its own": {
+        (WHOLE, "ONNX Runtime fp32"): (EAGER, 2.0),
+        (WHOLE, "ONNX Runtime int8"): (EAGER, 2.2),
+        (WHOLE, "ONNX Runtime int8, front end on the host"): (EAGER, 3.5),
+        (WHOLE, "OpenVINO int8"): ("ONNX Runtime int8", 1.0),
+        (FRONT_END, GRAPH): (STFT, 4.0),
+    },
+    "passt": {
+        (WHOLE, "ONNX Runtime fp32"): (EAGER, 3.0),
+        (WHOLE, "OpenVINO int8"): ("ONNX Runtime int8", 1.0),
+        (FRONT_END, GRAPH): (STFT, 4.0),
+    },
 }
-"""Part and contender → its rival, and how many times as fast it must be."""
+"""Front end → part and contender → its rival, and how many times as fast it must be.
+
+In torch the rival is our own `LogMel`, which is faster than the front end as reference systems write it.
+"""
 
 Array = NDArray[np.float32]
 
@@ -218,15 +228,17 @@ def _check(calls: dict[tuple[str, str], Callable[[], Array]]) -> None:
             raise SystemExit(f"{part}, {name}: off by {difference:.2g} from torch; nothing was timed")
 
 
-def ratios(times: dict[tuple[str, str], float]) -> list[dict[str, Any]]:
+def ratios(
+    times: dict[tuple[str, str], float], bars: dict[tuple[str, str], tuple[str, float]]
+) -> list[dict[str, Any]]:
     """A row a contender: its median, how many times as fast as its rivals, and its bar."""
     rows = []
     for (part, name), ms in times.items():
         row: dict[str, Any] = {"part": part, "name": name, "ms": ms, "to_eager": times[part, EAGER] / ms}
         if (part, REFERENCE) in times:
             row["to_reference"] = times[part, REFERENCE] / ms
-        if (part, name) in BARS:
-            rival, bar = BARS[part, name]
+        if (part, name) in bars:
+            rival, bar = bars[part, name]
             row |= {"rival": rival, "bar": bar, "to_rival": times[part, rival] / ms}
             row["met"] = row["to_rival"] >= bar
         rows.append(row)
@@ -260,9 +272,10 @@ def main() -> None:
             calls = contenders(spec, Path(folder))
             times = interleaved({" | ".join(key): call for key, call in calls.items()}, args.runs)
         medians = {key: float(np.median(times[" | ".join(key)])) for key in calls}
-        answer["front_ends"][name] = {"spec": spec.sentence, "rows": ratios(medians)}
+        rows = ratios(medians, BARS[name])
+        answer["front_ends"][name] = {"spec": spec.sentence, "rows": rows}
         if not args.json:
-            show(f"{STUDENT}, {spec.sentence} · {answer['cpu']}, one thread", ratios(medians))
+            show(f"{STUDENT}, {spec.sentence} · {answer['cpu']}, one thread", rows)
     if args.json:
         print(json.dumps(answer, indent=1, ensure_ascii=False))
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from edgeaudio.answers import print_json, print_table
+from edgeaudio.bundle import graph_file
 from edgeaudio.cli_options import (
     DeviceOption,
     ForceOption,
@@ -101,6 +102,11 @@ def export(
         ]
         header = ["graph", "file, front end included", "accuracy", "against the step before"]
         print_table(f"{folder} · run here by {export['ran_with']}", header, rows)
+        if export["runtime"] == "tensorrt" and not list(folder.glob("*.engine")):
+            from edgeaudio.export.tensorrt_build import build_command
+
+            typer.echo("no engine was built, since TensorRT's builder or a GPU isn't here; on the device:")
+            typer.echo(build_command(folder / graph_file("int8", "tensorrt")) + "\n")
         if (folder / "page").is_dir():
             typer.echo(f"{folder / 'page'} runs from any static server; here: edgeaudio serve {folder}\n")
 

@@ -1,9 +1,9 @@
 """Waveform `(batch, samples)` → log-mel `(batch, 1, mels, frames)` in torch: by FFT, or static for export.
 
 `LogMel` takes any length and is the faster one in torch: training uses it. `StaticLogMel` takes one length
-and is made of slices, matrix products and element-wise steps alone, so that every runtime can run it, and
-fast: ONNX's own STFT operator takes several times as long. Both follow one `FrontEndSpec` and agree to
-float32 rounding.
+(`OpenLogMel` any) and is made of slices, matrix products and element-wise steps alone, so that every runtime
+can run it, and fast: ONNX's own STFT operator takes several times as long. All follow one `FrontEndSpec` and
+agree to float32 rounding.
 
 The constants are buffers that stay out of the state dict: they follow from the spec, which travels beside
 the weights, and a checkpoint must not be able to disagree with its own spec.
@@ -151,9 +151,13 @@ class StaticLogMel(nn.Module):
         signal = _fit(self._reflect(signal), blocks * hop)
         if self.slices > _MOST_SLICES:
             return signal[:, self.index]
-        rows = signal.reshape(-1, blocks, hop)  # frame f is row f, row f + 1, … one after the other
+        return self._slices(signal.reshape(-1, blocks, hop), self.frames)
+
+    def _slices(self, rows: Tensor, frames: int) -> Tensor:
+        """Rows of a hop each → frames: frame f is row f, row f + 1, … one after the other."""
+        hop = self.spec.hop_length
         widths = [min(hop, self.width - i * hop) for i in range(self.slices)]
-        return torch.cat([rows[:, i : i + self.frames, :w] for i, w in enumerate(widths)], dim=2)
+        return torch.cat([rows[:, i : i + frames, :w] for i, w in enumerate(widths)], dim=2)
 
     def _reflect(self, signal: Tensor) -> Tensor:
         """Mirror both ends; as slices, since not every runtime pads by reflection."""
@@ -173,6 +177,39 @@ class StaticLogMel(nn.Module):
         power = squares[..., : self.n1] + squares[..., self.n1 :]  # k2, frame, k1
         power = power.sqrt() if self.spec.power == 1 else power
         return power.permute(1, 2, 0).reshape(-1, self.n1 * self.n_k2)
+
+
+class OpenLogMel(StaticLogMel):
+    """The same for waveforms of any length that holds a frame, with the lengths worked out in the graph.
+
+    For runtimes that take open shapes; the shipped graphs are static, which every runtime takes.
+
+    Args:
+        spec: The front end.
+
+    Raises:
+        AudioError: The frames are too many hops long to be cut out in slices.
+    """
+
+    def __init__(self, spec: FrontEndSpec) -> None:
+        super().__init__(spec, max(spec.sample_rate, 2 * spec.n_fft))
+        if self.slices > _MOST_SLICES:
+            raise AudioError(
+                f"a window of {self.slices} hops needs a graph of one length; "
+                f"raise hop_length to at least {-(-self.width // _MOST_SLICES)}"
+            )
+        self.right = spec.win_length - self.left if spec.center else 0  # as far as any length may need
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Compute the log-mel of ``(batch, samples)``; see `StaticLogMel.forward`."""
+        spec, hop = self.spec, self.spec.hop_length
+        signal = self._reflect(_pre_emphasis(spec, waveform))
+        count = _frame_count(spec, waveform.shape[1])
+        # longer than any frame reaches, then cut to whole hops
+        signal = F.pad(signal, (0, self.slices * hop))[:, : (count + self.slices - 1) * hop]
+        frames = _condition(spec, self._slices(signal.reshape(signal.shape[0], -1, hop), count))
+        mel = _compress(spec, self.bank(self._power(frames * self.window)))
+        return mel.reshape(waveform.shape[0], 1, -1, spec.n_mels).transpose(2, 3)
 
 
 class Waveform(nn.Module):
@@ -217,6 +254,14 @@ class _BandedBank(nn.Module):
             power[..., b.start : b.stop] @ self.get_buffer(f"weight_{i}") for i, b in enumerate(self.bands)
         ]
         return torch.cat(runs, dim=-1)
+
+
+def _frame_count(spec: FrontEndSpec, samples: int) -> int:
+    """`FrontEndSpec.frames` without its comparison, which an open length can't decide."""
+    samples -= 1 if spec.pre_emphasis else 0
+    return (
+        samples // spec.hop_length + 1 if spec.center else (samples - spec.win_length) // spec.hop_length + 1
+    )
 
 
 def _samples(waveform: Tensor) -> int:

@@ -1,5 +1,4 @@
-// Run a graph of a bundle with ONNX Runtime's C++ interface alone.
-//
+// Run a graph of a bundle with ONNX Runtime's C++ interface alone:
 //     g++ -std=c++17 -O2 predict_onnxruntime.cpp -I INCLUDE -L LIB -l onnxruntime -o predict
 //     ./predict BUNDLE/model.int8.onnx SOUND.wav [TOP]
 //
@@ -72,7 +71,9 @@ std::vector<std::string> names_of(const std::string& json) {
 
 void run(const char* graph, const char* sound, size_t top) {
     Ort::Env env(ORT_LOGGING_LEVEL_ERROR);
-    Ort::Session session(env, graph, Ort::SessionOptions{}.SetIntraOpNumThreads(1));
+    Ort::SessionOptions options;
+    options.SetIntraOpNumThreads(1);
+    Ort::Session session(env, graph, options);
     Ort::AllocatorWithDefaultOptions allocator;
     auto fact = [&](const char* key) {
         auto text = session.GetModelMetadata().LookupCustomMetadataMapAllocated(key, allocator);
@@ -81,11 +82,9 @@ void run(const char* graph, const char* sound, size_t top) {
     };
     const std::vector<std::string> labels = names_of(fact("edgeaudio.labels"));
     const int64_t wanted = std::stoll(fact("edgeaudio.sample_rate"));
-    const int64_t window = session.GetInputTypeInfo(0).GetTensorTypeAndShapeInfo().GetShape().at(1);
-    int64_t rate = 0;
+    int64_t rate = 0, window = session.GetInputTypeInfo(0).GetTensorTypeAndShapeInfo().GetShape().at(1);
     std::vector<float> samples = read_wav(sound, rate);
     if (rate != wanted) throw std::runtime_error(std::string(sound) + " must have " + std::to_string(wanted) + " Hz");
-
     const int64_t hop = window / 2, length = static_cast<int64_t>(samples.size());
     const int64_t count = 1 + (length > window ? (length - window + hop - 1) / hop : 0);
     samples.resize((count - 1) * hop + window);  // the last window is filled up with zeros

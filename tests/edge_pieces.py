@@ -32,7 +32,7 @@ def clips(device: str, takes: range, spec: FrontEndSpec = SPEC) -> npt.NDArray[n
 
 
 def trained_pieces(name: str, **options: Any) -> Pieces:
-    """A network that tells the scenes apart on the clips it was trained with: answers, and margins, are real."""
+    """A network that tells apart the clips it was trained with: its answers, and their margins, are real."""
     torch.manual_seed(0)
     windows = clips("a", range(TAKES))
     log_mels, labels = LogMel(SPEC)(torch.from_numpy(windows)), torch.arange(len(SCENES)).repeat(TAKES)

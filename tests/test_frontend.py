@@ -12,13 +12,15 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from numpy.typing import NDArray
 
 from edgeaudio.config import FrontEndSpec
 from edgeaudio.errors import AudioError
-from edgeaudio.frontend import LogMel, StaticLogMel, build_front_end, build_static_front_end
+from edgeaudio.export import onnx as graphs
+from edgeaudio.frontend import LogMel, OpenLogMel, StaticLogMel, build_front_end, build_static_front_end
 from edgeaudio.mel import analysis_window, mel_bank, mel_edges
 from edgeaudio.presets import PRESETS
 
@@ -281,3 +283,20 @@ def test_autocast_leaves_the_front_end_in_float32():
         mel = module(waveform)
     assert mel.dtype == torch.float32
     assert torch.equal(mel, module(waveform))
+
+
+@pytest.mark.parametrize("name", ["dcase2024", "passt", "yamnet", "kaldi"])
+def test_an_open_graph_at_lengths_that_were_not_exported(name: str) -> None:
+    spec = PRESETS[name]
+    graph = graphs.export_front_end(spec, None)
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    rng = np.random.default_rng(0)
+    for batch, samples in ((1, spec.n_fft + 1), (3, spec.sample_rate // 2 + 7), (2, 2 * spec.sample_rate)):
+        waveform = rng.normal(0, 0.1, (batch, samples)).astype(np.float32)
+        (found,) = session.run(None, {"waveform": waveform})
+        np.testing.assert_allclose(found, reference_log_mel(spec, waveform), atol=1e-4)
+
+
+def test_an_open_graph_needs_hops_that_are_not_tiny() -> None:
+    with pytest.raises(AudioError, match="raise hop_length to at least"):
+        OpenLogMel(dataclasses.replace(PRESETS["bc_resnet"], hop_length=2))

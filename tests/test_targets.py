@@ -12,6 +12,7 @@ import pytest
 import soundfile
 from conftest import edgeaudio
 
+from edgeaudio.browser.runtime import read_pin
 from edgeaudio.bundle import read_bundle
 from edgeaudio.data.synth import render
 from edgeaudio.recipes import load_target, recipe_names
@@ -71,7 +72,7 @@ def test_a_run_is_made_for_onnx_runtime_first(run: Path, tmp_path: Path) -> None
 
 
 def test_the_browser_gets_a_page(run: Path, tmp_path: Path) -> None:
-    for name in RUNTIME_FILES:
+    for name in read_pin().files:
         (tmp_path / name).write_bytes(b"not run here")
     edgeaudio("export", run, "--target", "browser", "--runtime-folder", tmp_path)
     page = run / "exports" / "browser" / "page"

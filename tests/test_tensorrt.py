@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import importlib.util
 import json
 import os
+import shlex
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ import pytest
 import torch
 from make_bundle import OPTIONS, SPEC
 from onnx import TensorProto, helper, numpy_helper
+from tensorrt_breakages import BREAKAGES, constant, named, replace
 
 from edgeaudio.data.synth import SCENES, render
 from edgeaudio.errors import BoundError, BundleError, MissingExtraError, RecipeError
@@ -40,8 +42,7 @@ from edgeaudio.runtimes import open_graph
 TARGET = load_target("tensorrt")
 SCRIPT = Path(__file__).parents[1] / "export" / "predict_tensorrt.py"
 SHAPE = (1, 1, SPEC.n_mels, SPEC.frames(SPEC.sample_rate))
-LEARNT = np.stack([render(scene, device, 0, SPEC.sample_rate) for scene in SCENES for device in "ac"])
-HELD_OUT = np.stack([render(scene, "c", 9, SPEC.sample_rate) for scene in SCENES])
+SOUNDS = np.stack([render(scene, device, 0, SPEC.sample_rate) for scene in SCENES for device in "ac"])
 FAMILIES = {
     "cp_mobile": ("cp_mobile", OPTIONS),
     "cp_mobile with GRN": ("cp_mobile", OPTIONS | {"grn": True}),
@@ -49,19 +50,26 @@ FAMILIES = {
     "cp_resnet": ("cp_resnet", {"rho": 5, "base_channels": 8, "cut_channels_s3": 0}),
     "mobilenet": ("mobilenet", {"width": 0.1}),
 }
-STEPS = 10
+STEPS = {"bc_resnet": 2, "mobilenet": 2}
+"""Steps of training; 20 where nothing is said. Large networks are slow and tell the scenes apart sooner."""
 HAS_BUILDER = importlib.util.find_spec("tensorrt") is not None
 
 
-def make_pieces(name: str, options: dict[str, object], front_end: onnx.ModelProto) -> Pieces:
+@functools.cache
+def make_front_end() -> onnx.ModelProto:
+    return graphs.export_front_end(SPEC, SPEC.sample_rate)
+
+
+@functools.cache
+def make_pieces(family: str) -> Pieces:
+    name, options = FAMILIES[family]
     torch.manual_seed(0)
     model = build(name, len(SCENES), **options)
-    log_mels = LogMel(SPEC)(torch.from_numpy(LEARNT))
+    log_mels = LogMel(SPEC)(torch.from_numpy(SOUNDS))
     labels = torch.arange(len(SCENES)).repeat_interleave(2)
     optimiser = torch.optim.AdamW(model.parameters(), 1e-2)
-    for _ in range(
-        STEPS
-    ):  # enough to tell the scenes apart: the answers of an untrained network prove little
+    # an untrained network's answers would prove little
+    for _ in range(STEPS.get(name, 20)):
         loss = torch.nn.functional.cross_entropy(model.train()(log_mels), labels)
         optimiser.zero_grad()
         loss.backward()
@@ -69,20 +77,15 @@ def make_pieces(name: str, options: dict[str, object], front_end: onnx.ModelProt
     settle(model, log_mels)
     model.eval()
     return Pieces(
-        spec=SPEC, window=SPEC.sample_rate, model=model, front_end=front_end,
-        network=graphs.export_model(model, SHAPE), calibration=LEARNT,
+        spec=SPEC, window=SPEC.sample_rate, model=model, front_end=make_front_end(),
+        network=graphs.export_model(model, SHAPE), calibration=SOUNDS,
         metadata={"labels": list(SCENES), "sample_rate": SPEC.sample_rate},
     )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def front_end() -> onnx.ModelProto:
-    return graphs.export_front_end(SPEC, SPEC.sample_rate)
-
-
-@pytest.fixture(scope="module")
-def pieces(front_end: onnx.ModelProto) -> Pieces:
-    return make_pieces(*FAMILIES["cp_mobile with GRN"], front_end)
+def pieces() -> Pieces:
+    return make_pieces("cp_mobile with GRN")
 
 
 @pytest.fixture(scope="module")
@@ -110,43 +113,27 @@ def run(path: Path, output: str, windows: np.ndarray) -> np.ndarray:
     return np.concatenate([session.run([output], {"waveform": window[np.newaxis]})[0] for window in windows])
 
 
-def named(model: onnx.ModelProto, kind: str, place: int = 0) -> onnx.NodeProto:
-    return [node for node in model.graph.node if node.op_type == kind][place]
-
-
-def replace(model: onnx.ModelProto, name: str, values: np.ndarray) -> None:
-    tensor = next(tensor for tensor in model.graph.initializer if tensor.name == name)
-    tensor.CopyFrom(numpy_helper.from_array(values, name))
-
-
-def constant(model: onnx.ModelProto, name: str) -> np.ndarray:
-    return numpy_helper.to_array(next(t for t in model.graph.initializer if t.name == name))
-
-
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_family_gives_torchs_answers_in_every_precision(
-    family: str, front_end: onnx.ModelProto, tmp_path: Path
-) -> None:
-    pieces = make_pieces(*FAMILIES[family], front_end)
+def test_every_family_gives_torchs_answers_in_every_precision(family: str, tmp_path: Path) -> None:
+    pieces = make_pieces(family)
     paths = write_graphs(pieces, TARGET, tmp_path)
     assert {precision: path.name for precision, path in paths.items()} == {
         "fp32": "model.onnx", "fp16": "model.fp16.onnx", "int8": "model.int8.onnx",
     }  # fmt: skip
-    sounds = np.concatenate([LEARNT, HELD_OUT])
     with torch.no_grad():
-        expected = pieces.model(LogMel(SPEC)(torch.from_numpy(sounds))).numpy()
-    assert expected.std(axis=0).min() > 0.05, "the network tells the scenes apart"
+        expected = pieces.model(LogMel(SPEC)(torch.from_numpy(SOUNDS))).numpy()
+    assert expected.std(axis=0).mean() > 0.05, "the network tells the scenes apart"
     rows = {
-        p: compare(p, "logits", [(expected, run(path, "logits", sounds))], len(sounds))
+        p: compare(p, "logits", [(expected, run(path, "logits", SOUNDS))], len(SOUNDS))
         for p, path in paths.items()
     }
     assert rows["fp32"].max_abs < TARGET.logits_max_abs
     assert rows["fp16"].snr_db > 40
     assert rows["fp16"].max_abs < TARGET.fp16_max_abs
     assert rows["fp16"].top1_agreement == 1
-    assert rows["int8"].snr_db > 10  # symmetric ranges leave half of their steps unused behind a ReLU
-    assert rows["int8"].top1_agreement > 0.85
-    scores = run(paths["int8"], "scores", HELD_OUT)
+    assert rows["int8"].snr_db > 15  # symmetric ranges leave half of their steps unused behind a ReLU
+    assert rows["int8"].top1_agreement >= 0.8
+    scores = run(paths["int8"], "scores", SOUNDS)
     np.testing.assert_allclose(scores.sum(axis=1), 1, atol=1e-5)
     assert check(onnx.load(paths["int8"])) == []
 
@@ -232,195 +219,6 @@ def test_an_output_of_the_graph_loses_its_rounding_and_keeps_its_name() -> None:
     onnx.checker.check_model(clean, full_check=True)
 
 
-# Breakages: each changes one thing of a good graph, and returns what the finding must name.
-
-
-def _asymmetric(model: onnx.ModelProto) -> str:
-    node = named(model, "QuantizeLinear")
-    replace(model, node.input[2], np.int8(3))
-    return node.name
-
-
-def _uint8(model: onnx.ModelProto) -> str:
-    node = named(model, "QuantizeLinear")
-    replace(model, node.input[2], np.uint8(0))
-    return node.name
-
-
-def _no_zero_point(model: onnx.ModelProto) -> str:
-    """Without one, ONNX quantises to uint8."""
-    node = named(model, "QuantizeLinear")
-    del node.input[2]
-    return node.name
-
-
-def _negative_scale(model: onnx.ModelProto) -> str:
-    node = named(model, "QuantizeLinear")
-    replace(model, node.input[1], np.float32(-0.1))
-    return node.name
-
-
-def _scales_for_an_activation(model: onnx.ModelProto) -> str:
-    node = named(model, "QuantizeLinear")
-    replace(model, node.input[1], np.full(12, 0.1, np.float32))
-    replace(model, node.input[2], np.zeros(12, np.int8))
-    return node.name
-
-
-def _weight_dequantiser(model: onnx.ModelProto) -> onnx.NodeProto:
-    weights = {
-        t.name for t in model.graph.initializer if len(t.dims) == 4 and t.data_type == TensorProto.INT8
-    }
-    return next(n for n in model.graph.node if n.op_type == "DequantizeLinear" and n.input[0] in weights)
-
-
-def _wrong_axis(model: onnx.ModelProto) -> str:
-    node = _weight_dequantiser(model)
-    inputs = constant(model, node.input[0]).shape[1]
-    replace(model, node.input[1], np.full(inputs, 0.1, np.float32))
-    replace(model, node.input[2], np.zeros(inputs, np.int8))
-    node.attribute[0].i = 1
-    return node.name
-
-
-def _bias(model: onnx.ModelProto) -> str:
-    node = next(n for n in model.graph.node if n.op_type == "Conv" and len(n.input) == 3)
-    size = constant(model, node.input[2]).shape[0]
-    model.graph.initializer.append(numpy_helper.from_array(np.zeros(size, np.int8), "bias_q"))
-    model.graph.initializer.append(numpy_helper.from_array(np.float32(0.1), "bias_scale"))
-    made = helper.make_node("DequantizeLinear", ["bias_q", "bias_scale"], ["bias_dq"], name="rounded_bias")
-    model.graph.node.insert(0, made)
-    node.input[2] = "bias_dq"
-    return "rounded_bias"
-
-
-def _rounded(model: onnx.ModelProto, kind: str, activations: int) -> str:
-    """Put a Q/DQ pair before an operator of a kind that reads so many activations."""
-    constants = {t.name for t in model.graph.initializer}
-    place, node = next(
-        (i, n)
-        for i, n in enumerate(model.graph.node)
-        if n.op_type == kind and n.name.startswith("model/") and len(set(n.input) - constants) == activations
-    )
-    source = next(name for name in node.input if name not in constants)
-    like = named(model, "QuantizeLinear")
-    pair = [
-        helper.make_node("QuantizeLinear", [source, *like.input[1:]], ["added_q"], name="added_q"),
-        helper.make_node("DequantizeLinear", ["added_q", *like.input[1:]], ["added_dq"], name="added_dq"),
-    ]
-    for made in reversed(pair):
-        model.graph.node.insert(place, made)
-    named_node = model.graph.node[place + 2]
-    named_node.input[list(named_node.input).index(source)] = "added_dq"
-    return "added_dq"
-
-
-def _residual(model: onnx.ModelProto) -> str:
-    return _rounded(model, "Add", 2)
-
-
-def _norm(model: onnx.ModelProto) -> str:
-    return _rounded(model, "ReduceL2", 1)
-
-
-def _pool(model: onnx.ModelProto) -> str:
-    return _rounded(model, "AveragePool", 1)
-
-
-def _one_side(model: onnx.ModelProto) -> str:
-    node = next(
-        n for n in model.graph.node if n.op_type == "Conv" and n.input[0].endswith("DequantizeLinear_Output")
-    )
-    makers = {name: n for n in model.graph.node for name in n.output}
-    node.input[0] = makers[makers[node.input[0]].input[0]].input[0]
-    return node.name
-
-
-def _open_batch(model: onnx.ModelProto) -> str:
-    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
-    return "waveform"
-
-
-def _stft(model: onnx.ModelProto) -> str:
-    model.graph.initializer.append(numpy_helper.from_array(np.int64(320), "step"))
-    model.graph.initializer.append(numpy_helper.from_array(np.int64(512), "length"))
-    shape = numpy_helper.from_array(np.array([1, 16000, 1], np.int64), "column")
-    model.graph.initializer.append(shape)
-    model.graph.node.append(helper.make_node("Reshape", ["waveform", "column"], ["signal"], name="reshape"))
-    inputs = ["signal", "step", "", "length"]
-    model.graph.node.append(helper.make_node("STFT", inputs, ["spectrum"], name="spectrum"))
-    return "spectrum"
-
-
-def _unknown(model: onnx.ModelProto) -> str:
-    model.graph.node.append(helper.make_node("Det", ["model/square"], ["det"], name="det"))
-    model.graph.initializer.append(numpy_helper.from_array(np.eye(3, dtype=np.float32), "model/square"))
-    return "det"
-
-
-def _plugin(model: onnx.ModelProto) -> str:
-    model.opset_import.append(helper.make_opsetid("com.example", 1))
-    model.graph.node.append(helper.make_node("Odd", ["logits"], ["odd"], name="odd", domain="com.example"))
-    return "odd"
-
-
-def _double(model: onnx.ModelProto) -> str:
-    model.graph.initializer.append(numpy_helper.from_array(np.float64(2.0), "double"))
-    model.graph.node.append(helper.make_node("Sqrt", ["double"], ["root"], name="root"))
-    return "double"
-
-
-def _mixed(model: onnx.ModelProto) -> str:
-    model.graph.initializer.append(numpy_helper.from_array(np.float16(2.0), "small"))
-    model.graph.node.append(helper.make_node("Mul", ["logits", "small"], ["mixed"], name="mixing"))
-    return "mixing"
-
-
-def _half_front_end(model: onnx.ModelProto) -> str:
-    node = next(n for n in model.graph.node if n.name.startswith("frontend/") and n.op_type == "Log")
-    place = list(model.graph.node).index(node)
-    source, result = node.input[0], node.output[0]
-    node.input[0], node.output[0] = "narrow", "narrow_log"
-    casts = [
-        helper.make_node("Cast", ["narrow_log"], [result], name="widen", to=TensorProto.FLOAT),
-        helper.make_node("Cast", [source], ["narrow"], name="narrow", to=TensorProto.FLOAT16),
-    ]
-    model.graph.node.insert(place + 1, casts[0])
-    model.graph.node.insert(place, casts[1])
-    return node.name
-
-
-def _half_sum(model: onnx.ModelProto) -> str:
-    model.graph.node.append(
-        helper.make_node("Cast", ["logits"], ["small"], name="small", to=TensorProto.FLOAT16)
-    )
-    model.graph.node.append(helper.make_node("ReduceSum", ["small"], ["sum"], name="sum", keepdims=0))
-    return "sum"
-
-
-BREAKAGES: dict[str, tuple[Callable[[onnx.ModelProto], str], str, str]] = {
-    "asymmetric zero point": (_asymmetric, "zero point", "quantise symmetrically"),
-    "uint8": (_uint8, "type", "uint8"),
-    "no zero point": (_no_zero_point, "type", "uint8"),
-    "negative scale": (_negative_scale, "scale", "positive and finite"),
-    "scales for an activation": (_scales_for_an_activation, "scale", "several scales for an activation"),
-    "wrong axis": (_wrong_axis, "axis", "output channels lie on axis 0"),
-    "Q/DQ on a bias": (_bias, "placement", "feeds the bias of Conv"),
-    "Q/DQ on a residual add": (_residual, "placement", "feeds the residual add Add"),
-    "Q/DQ on a norm": (_norm, "placement", "feeds the normalisation ReduceL2"),
-    "Q/DQ on a pool": (_pool, "placement", "feeds the float operator AveragePool"),
-    "integers on one side": (_one_side, "placement", "one side in integers"),
-    "dynamic batch": (_open_batch, "shape", "open dimension"),
-    "STFT": (_stft, "operator", "export the factored DFT"),
-    "unknown operator": (_unknown, "operator", "not among the operators"),
-    "foreign domain": (_plugin, "operator", "com.example"),
-    "double constant": (_double, "type", "read by Sqrt 'root', is float64"),
-    "mixed types": (_mixed, "type", "mixes float 'logits' and float16 'small'"),
-    "front end in half": (_half_front_end, "half", "keep the front end in float32"),
-    "sum in half": (_half_sum, "half", "65504"),
-}
-
-
 @pytest.mark.parametrize("breakage", BREAKAGES)
 def test_each_breakage_is_found_and_named(models: dict[str, onnx.ModelProto], breakage: str) -> None:
     model = models["int8"]
@@ -476,7 +274,7 @@ def test_fixing_the_batch_leaves_the_answers(pieces: Pieces) -> None:
     assert [d.dim_value for d in two.graph.output[0].type.tensor_type.shape.dim] == [2, 10]
     answers = [
         onnxruntime.InferenceSession(m.SerializeToString(), providers=["CPUExecutionProvider"]).run(
-            ["logits"], {"waveform": HELD_OUT[:2]}
+            ["logits"], {"waveform": SOUNDS[:2]}
         )[0]
         for m in (joined, two)
     ]
@@ -498,7 +296,7 @@ def test_build_command_names_files_and_options() -> None:
         assert word in lines[1]
     assert not {"--fp16", "--int8", "--best"} & set(lines[1].split()), "precision is in the file"
     script = lines[3].partition(" -c ")[2]
-    ast.parse(next(iter(__import__("shlex").split(script))))
+    ast.parse(shlex.split(script)[0])
     with pytest.raises(RecipeError, match="hardware is 'amper'; did you mean 'ampere'"):
         BuildOptions(hardware="amper")
 

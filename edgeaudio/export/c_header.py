@@ -73,7 +73,7 @@ def write_c_header(
         **_grid("OUTPUT", result),
     }
     lines = [
-        f"// {header.stem}: int8 log-mel [mel][frame] in, int8 scores out; written by edgeaudio, don't edit.",
+        f"// {header.name}: int8 log-mel [mel][frame] in, int8 scores out; written by edgeaudio.",
         f"// Front end: {spec.sentence}; hash {spec.hash}.",
         f"// real value = (stored value - ZERO_POINT) * SCALE. {big}_ARENA_BYTES are the tensors alone: the",
         "// interpreter's own records come on top, so give it some kilobytes more.",
@@ -96,7 +96,7 @@ def write_c_header(
         *_array(f"static const int8_t {name}_golden_outputs", outputs),
         "#endif",
     ]
-    header.write_text("\n".join(lines) + "\n", encoding="ascii")
+    header.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return header
 
 

@@ -81,13 +81,14 @@ def write(pieces: Pieces, target: Target, folder: Path) -> dict[str, Path]:
         BoundError: the network holds something that LiteRT has no operator for.
         DataError: int8 is wanted, and the calibration clips are missing or broken.
     """
+    if "int8" in target.precisions:
+        calibration_log_mels(pieces)  # raises where they can't be calibrated with
     example = {"waveform": torch.zeros(1, pieces.window)}
     floats = _convert(_Named(waveform_graph(pieces), OUTPUTS), example)
     files = {}
     for precision in target.precisions:
         graph = floats
         if precision == "int8":
-            calibration_log_mels(pieces)  # raises where they can't be calibrated with
             graph = _quantised(floats, _rules(target, floats), pieces.calibration[:, None])
         files[precision] = folder / graph_file(precision, target.runtime)
         files[precision].write_bytes(graph)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeaudio.config import FrontEndSpec
-from edgeaudio.frontend import build_static_front_end
+from edgeaudio.frontend import OpenLogMel, build_static_front_end
 from edgeaudio.models import Model
 
 OPSET = 20
@@ -67,8 +67,18 @@ def _worked_out_once(model: Model) -> Iterator[None]:
             object.__delattr__(model, name)
 
 
-def export_front_end(spec: FrontEndSpec, samples: int) -> onnx.ModelProto:
-    """Graph `waveform (batch, samples)` → `log_mel (batch, 1, mels, frames)`, in float32."""
+def export_front_end(spec: FrontEndSpec, samples: int | None) -> onnx.ModelProto:
+    """Graph `waveform (batch, samples)` → `log_mel (batch, 1, mels, frames)`, in float32.
+
+    Args:
+        spec: the front end, of kind ``log_mel`` where the length is open.
+        samples: length of every waveform; None leaves it open.
+    """
+    if samples is None:
+        module, example = OpenLogMel(spec), torch.zeros(2, 2 * spec.n_fft + 1)
+        return _export(
+            module, example, [WAVEFORM], [LOG_MEL], {1: torch.export.Dim("samples", min=spec.n_fft + 1)}
+        )
     return _export(build_static_front_end(spec, samples), torch.zeros(2, samples), [WAVEFORM], [LOG_MEL])
 
 
@@ -110,15 +120,21 @@ def save(model: onnx.ModelProto, path: Path) -> None:
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 
-def _export(module: nn.Module, example: Tensor, inputs: list[str], outputs: list[str]) -> onnx.ModelProto:
-    batch = torch.export.Dim("batch", min=1)
+def _export(
+    module: nn.Module,
+    example: Tensor,
+    inputs: list[str],
+    outputs: list[str],
+    open_axes: dict[int, torch.export.Dim] | None = None,
+) -> onnx.ModelProto:
+    shapes = {0: torch.export.Dim("batch", min=1), **(open_axes or {})}
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         # the exporter warns about its own deprecations and prints its progress
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             module.eval(), (example,), dynamo=True, external_data=False, opset_version=OPSET,
-            input_names=inputs, output_names=outputs, dynamic_shapes=({0: batch},), verbose=False,
+            input_names=inputs, output_names=outputs, dynamic_shapes=(shapes,), verbose=False,
         )  # fmt: skip
     assert program is not None
     return _stripped(program.model_proto)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,12 @@ from edgeaudio.runtimes import open_graph
 
 
 def write_bundle(
-    draft: Bundle, graphs: dict[str, Path], golden: NDArray[np.float32], card: str, stand_in: str = ""
+    draft: Bundle,
+    graphs: dict[str, Path],
+    golden: NDArray[np.float32],
+    card: str,
+    stand_in: str = "",
+    others: Sequence[Path] = (),
 ) -> Bundle:
     """Write a bundle into its (empty) folder.
 
@@ -26,10 +32,13 @@ def write_bundle(
         golden: held-out waveform windows `(n, samples)`; each graph's scores for them are stored beside.
         card: text of the model card.
         stand_in: the runtime that gives those scores, where it isn't the bundle's own.
+        others: files that are shipped beside the graphs, under their names.
     """
     names = {precision: graph_file(precision, draft.runtime) for precision in graphs}
     for precision, source in graphs.items():
         shutil.copyfile(source, draft.folder / names[precision])
+    for path in others:
+        shutil.copyfile(path, draft.folder / path.name)
     (draft.folder / CARD).write_text(card, encoding="utf-8")
     scores = {
         f"scores_{precision}": open_graph(stand_in or draft.runtime, draft.folder / name).run(SCORES, golden)

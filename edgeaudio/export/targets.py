@@ -32,6 +32,7 @@ EXTRAS = {
     "ai_edge_quantizer": "litert-export",
     "executorch": "executorch",
     "torchao": "executorch",
+    "tensorrt": "tensorrt",
 }
 """Package that a writer needs → the extra that brings it."""
 

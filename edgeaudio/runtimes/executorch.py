@@ -32,6 +32,7 @@ class ExecuTorchRunner:
 
     def __init__(self, path: Path, threads: int) -> None:
         _check(path)
+        self._path = path
         try:
             with quiet():
                 # one pool of threads serves the whole process: the graph opened last decides for all
@@ -47,7 +48,13 @@ class ExecuTorchRunner:
     def run(self, output: str, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `edgeaudio.runtimes.Runner`."""
         place = OUTPUTS.index(output)
-        answers = [self._method.execute([window[None]])[place] for window in torch.from_numpy(waveform)]
+        windows = torch.split(torch.from_numpy(np.ascontiguousarray(waveform)), 1)
+        try:
+            answers = [self._method.execute([window])[place].clone() for window in windows]
+        except RuntimeError as error:
+            raise BundleError(
+                f"{self._path} fails in ExecuTorch ({error}); export the bundle again"
+            ) from error
         values: NDArray[np.float32] = torch.cat(answers).numpy()
         return values
 

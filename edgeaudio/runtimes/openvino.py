@@ -39,8 +39,9 @@ class OpenVinoRunner:
             model = reader.convert(reader.load(str(path)))
             if not model.inputs:  # what it makes of an empty file
                 raise ValueError("it holds no graph")
-            samples = model.input(0).partial_shape[1]
-            model.reshape([1, samples])
+            shape = model.input(0).partial_shape
+            shape[0] = 1
+            model.reshape(shape)
             self.compiled = openvino.Core().compile_model(model, "CPU", settings)
         except Exception as error:  # its errors share no base but this
             reason = str(error).strip().splitlines()[-1].strip().rstrip(".")

@@ -102,7 +102,8 @@ def export_target(
             },
         )
         sizes = {precision: path.stat().st_size for precision, path in files.items()}
-        bundle = write_bundle(draft, files, golden, card(draft, sizes), target.stand_in)
+        others = sorted(path for path in Path(scratch).iterdir() if path not in files.values())
+        bundle = write_bundle(draft, files, golden, card(draft, sizes), target.stand_in, others)
     return Exported(bundle, tuple(rows), runtime)
 
 
