@@ -50,6 +50,13 @@ def export(
         bool,
         typer.Option("--embeddings", help="With --target: the graphs also give the network's embedding."),
     ] = False,
+    microcontroller: Annotated[
+        bool,
+        typer.Option(
+            "--microcontroller",
+            help="With --target litert: also the bare network in integers alone, and its C header.",
+        ),
+    ] = False,
     runtime_folder: Annotated[
         Path | None,
         typer.Option(
@@ -83,13 +90,16 @@ def export(
         return
     if embeddings and not targets:
         raise EdgeAudioError("--embeddings goes with --target; name one, e.g. --target x86")
+    if microcontroller and not targets:
+        raise EdgeAudioError("--microcontroller goes with --target litert; add it")
     if not targets:
         outcome = go_on(run, None, None, device, Console(quiet), "bundle", force)
         answer(outcome, write_report(outcome), as_json)
         return
     outcome = go_on(
-        run, None, None, device, Console(quiet), "target", force, targets, embeddings, runtime_folder
-    )
+        run, None, None, device, Console(quiet), "target", force, targets, embeddings, microcontroller,
+        runtime_folder,
+    )  # fmt: skip
     exports = {name: outcome.stages[f"target.{Path(name).stem}"].result for name in targets}
     if as_json:
         print_json({"exports": exports})
@@ -102,6 +112,8 @@ def export(
         ]
         header = ["graph", "file, front end included", "accuracy", "against the step before"]
         print_table(f"{folder} · run here by {export['ran_with']}", header, rows)
+        for path in sorted(folder.glob("*.h")):
+            typer.echo(f"{path} holds the network of {path.with_suffix('.tflite').name} for TFLite Micro\n")
         if export["runtime"] == "tensorrt" and not list(folder.glob("*.engine")):
             from edgeaudio.export.tensorrt_build import build_command
 

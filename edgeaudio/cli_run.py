@@ -26,6 +26,7 @@ def go_on(
     force: str | None,
     targets: Sequence[str] = (),
     embedding: bool = False,
+    microcontroller: bool = False,
     runtime_folder: Path | None = None,
 ) -> Outcome:
     """Take up a run, with another target or bound where asked for."""
@@ -44,6 +45,8 @@ def go_on(
     chosen = [load_target(name) for name in targets]
     if embedding:
         chosen = [replace(each, embedding=True) for each in chosen]
+    if microcontroller:
+        chosen = [replace(each, microcontroller=True) for each in chosen]
     return run(
         job,
         run_folder,

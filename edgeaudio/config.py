@@ -386,6 +386,8 @@ class Target:
     """Biases are stored as 32-bit integers; else they stay in float."""
     embedding: bool = False
     """The graph also gives the network's embedding; ONNX files only."""
+    microcontroller: bool = False
+    """Beside the graphs, the bare network in integers alone and its C header; LiteRT only."""
     logits_max_abs: float = 1e-4
     """Bound on the difference of any logit of the fp32 graph to torch."""
     fp16_max_abs: float = 0.1
@@ -401,5 +403,9 @@ class Target:
         require(
             not self.embedding or self.runtime in ("onnxruntime", "openvino"),
             f"target {self.name}: only x86, arm and openvino give embeddings; use one of them",
+        )
+        require(
+            not self.microcontroller or self.runtime == "litert",
+            f"target {self.name}: only litert writes a network for microcontrollers; use --target litert",
         )
         require(self.batch >= 0, f"target {self.name}: batch is {self.batch}; use 0 for an open one, or more")

@@ -102,3 +102,16 @@ def _sound(folder: Path) -> Path:
     path = folder / "sound.wav"
     soundfile.write(path, render("bell", "a", 7, 16000, 1.5), 16000)
     return path
+
+
+def test_a_microcontroller_gets_its_network_and_header(run: Path) -> None:
+    pytest.importorskip("litert_torch", reason="needs edgeaudio[litert-export]")
+    edgeaudio("export", run, "--target", "litert", "--microcontroller")
+    folder = run / "exports" / "litert"
+    bundle = read_bundle(folder)
+    assert {"model.tflite", "model.int8.tflite"} < set(bundle.files)
+    (header,) = folder.glob("*.h")
+    assert header.name in bundle.files, "hashed like everything else"
+    assert header.with_suffix(".tflite").is_file()
+    done = edgeaudio("export", run, "--target", "arm", "--microcontroller", expect=2)
+    assert "use --target litert" in done.stderr

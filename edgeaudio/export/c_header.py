@@ -46,7 +46,7 @@ def write_c_header(
         labels: class names in the order of the scores.
         spec: the front end that the device has to compute.
         window: samples in one inference, at ``spec.sample_rate``.
-        log_mels: golden inputs `(n, 1, mels, frames)`, of held-out clips; rounded to the input's grid.
+        log_mels: golden inputs `(n, 1, mels, frames)` of real clips; rounded to the input's grid.
 
     Raises:
         DataError: there is no golden input, or its shape or the labels don't fit the network.

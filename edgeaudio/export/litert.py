@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -23,11 +23,13 @@ from edgeaudio.bundle import graph_file
 from edgeaudio.complexity.tflite_graph import tflite_graph
 from edgeaudio.config import Target
 from edgeaudio.errors import BoundError
+from edgeaudio.export.c_header import write_c_header
 from edgeaudio.export.targets import Pieces
 from edgeaudio.export.torch_graph import OUTPUTS, calibration_log_mels, waveform_graph
 from edgeaudio.runtimes.quiet import quiet
 
 TENSOR_INDEX = 6  # where the format keeps that field of an entry of a signature
+GOLDEN_INPUTS = 4  # in the C header
 MICROCONTROLLER_FILE = "network.int8.tflite"
 KINDS = {
     "Add": ("ADD",),
@@ -92,6 +94,14 @@ def write(pieces: Pieces, target: Target, folder: Path) -> dict[str, Path]:
             graph = _quantised(floats, _rules(target, floats), pieces.calibration[:, None])
         files[precision] = folder / graph_file(precision, target.runtime)
         files[precision].write_bytes(graph)
+    if target.microcontroller:
+        network = write_microcontroller(pieces, target, folder)
+        labels = tuple(map(str, cast("list[str]", pieces.metadata["labels"])))
+        golden = calibration_log_mels(pieces).numpy()[:GOLDEN_INPUTS]
+        write_c_header(
+            network, network.with_suffix(".h"), labels, pieces.spec, pieces.window,
+            golden.reshape(-1, *pieces.input_shape[1:]),
+        )  # fmt: skip
     return files
 
 

@@ -30,6 +30,7 @@ EXTRAS = {
     "tensorrt": "tensorrt",
     "ai_edge_litert": "litert",
     "executorch": "executorch",
+    "torch": "executorch",  # its Python runtime answers in torch tensors
 }
 """Package that a runtime needs → the extra that brings it."""
 SUFFIXES = {"litert": ".tflite", "executorch": ".pte"}
