@@ -11,7 +11,6 @@ for all of them.
 from __future__ import annotations
 
 import argparse
-import platform
 import time
 from collections import Counter
 from importlib.metadata import PackageNotFoundError, version
@@ -26,6 +25,7 @@ from edgeaudio.complexity import tflite_graph
 from edgeaudio.config import Target
 from edgeaudio.console import Console
 from edgeaudio.errors import MissingExtraError
+from edgeaudio.latency import cpu_name
 from edgeaudio.recipes import load_target, recipe_names
 from edgeaudio.runtimes import Runner, open_graph
 from edgeaudio.training.distill import run
@@ -76,8 +76,8 @@ def matrix(results: dict[str, dict[str, Any] | str], student: str, data: str) ->
     """The table with the sentence above it."""
     times = latencies({k: v for k, v in results.items() if isinstance(v, dict)})
     lines = [
-        f"`python benchmarks/targets.py` on {student}, trained on {data}; {platform.processor() or 'CPU'} "
-        f"{platform.machine()}, one thread; {time.strftime('%Y-%m-%d')}. Parity is against torch for fp32, "
+        f"`python benchmarks/targets.py runs/demo --write` on {student}, trained on {data}; {cpu_name()}, "
+        f"one thread; {time.strftime('%Y-%m-%d')}. Parity is against torch for fp32, "
         "against the fp32 graph for the others, on all held-out windows.",
         "",
         "| target | graph | file | operators | run here by | accuracy | max abs | SNR | p50 |",

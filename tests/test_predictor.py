@@ -128,9 +128,7 @@ def test_a_long_file_is_never_held_whole(untrained: Path, tmp_path: Path, rate: 
 
 def test_a_graph_without_embeddings_says_so(untrained: Path, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", render("bell", "a", 1, 16000), 16000)
-    with pytest.raises(
-        BundleError, match="its graph has no output 'embedding'; make one"
-    ):
+    with pytest.raises(BundleError, match="its graph has no output 'embedding'; make one"):
         edgeaudio.load(untrained).embed_file(tmp_path / "a.wav")
 
 
