@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeaudio import weights
 from edgeaudio.answers import print_json, print_table
 from edgeaudio.cli_options import JsonOption, QuietOption
 from edgeaudio.console import Console
+
+if TYPE_CHECKING:
+    from edgeaudio import weights  # its HTTP client takes as long to import as a small graph to run
 
 weights_app = typer.Typer(help="Published weights: list them, fetch them.", no_args_is_help=True)
 
@@ -17,6 +19,8 @@ weights_app = typer.Typer(help="Published weights: list them, fetch them.", no_a
 @weights_app.command("list")
 def weights_list(as_json: JsonOption = False) -> None:
     """Which published weights there are, of which architecture, trained on what, under which licence."""
+    from edgeaudio import weights
+
     entries = weights.catalogue().values()
     if as_json:
         print_json([{**e.to_json(), "path": _path(e)} for e in entries])
@@ -32,6 +36,8 @@ def weights_get(
     quiet: QuietOption = False,
 ) -> None:
     """Fetch published weights into the cache, verify them, and say where they lie."""
+    from edgeaudio import weights
+
     entry = weights.find(name)
     path = weights.fetch(entry, Console(quiet))
     if as_json:
@@ -49,5 +55,7 @@ def _row(entry: weights.Entry) -> list[str]:
 
 def _path(entry: weights.Entry) -> str | None:
     """Where its file lies, if it is here."""
+    from edgeaudio import weights
+
     path = weights.place(entry)
     return str(path) if path.is_file() else None

@@ -38,7 +38,7 @@ RECORDED_FRONT_ENDS = {
     "torchaudio_mel_64_slaney": dataclasses.replace(PRESETS["panns"], log="none"),
     "kaldi_fbank_40": KALDI_32K,
 }
-EXPORTED = ("dcase2024", "passt", "cp_mobile", "panns", "bc_resnet", "kaldi", "birdclef2021", "yamnet")
+EXPORTED = tuple(name for name, spec in PRESETS.items() if spec.kind == "log_mel")
 
 
 def reference_log_mel(spec: FrontEndSpec, waveform: NDArray[np.floating]) -> NDArray[np.float64]:
