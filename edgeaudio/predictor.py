@@ -28,22 +28,12 @@ EMBEDDING = "embedding"
 """Output of a graph that gives embeddings."""
 
 
-@dataclass(frozen=True, slots=True)
-class WindowScore:
-    """Scores of one window of a recording."""
+class _Scored:
+    """What scores of classes say, of a window or of a clip."""
 
-    start: float
-    """Seconds from the beginning of the recording."""
-    end: float
-    """Seconds; the end of the recording where the window reaches past it."""
-    padded: bool
-    """Whether zeros fill it up."""
-    scores: NDArray[np.float32]
-    """`(classes,)`, summing to 1."""
+    __slots__ = ()
     labels: tuple[str, ...]
-    """Class names."""
-    power: float
-    """Sum of the squares of its samples."""
+    scores: NDArray[np.float32]
 
     @property
     def label(self) -> str:
@@ -60,8 +50,26 @@ class WindowScore:
         return _top(self.labels, self.scores, k)
 
 
+@dataclass(frozen=True, slots=True)
+class WindowScore(_Scored):
+    """Scores of one window of a recording."""
+
+    start: float
+    """Seconds from the beginning of the recording."""
+    end: float
+    """Seconds; the end of the recording where the window reaches past it."""
+    padded: bool
+    """Whether zeros fill it up."""
+    scores: NDArray[np.float32]
+    """`(classes,)`, summing to 1."""
+    labels: tuple[str, ...]
+    """Class names."""
+    power: float
+    """Sum of the squares of its samples."""
+
+
 @dataclass(frozen=True)
-class Prediction:
+class Prediction(_Scored):
     """Scores of one clip."""
 
     labels: tuple[str, ...]
@@ -78,20 +86,6 @@ class Prediction:
     """`(windows,)` sum of the squares of their samples, by which they are audible or not."""
     window_scores: NDArray[np.float32]
     """`(windows, classes)`."""
-
-    @property
-    def label(self) -> str:
-        """The class with the highest score."""
-        return self.labels[int(self.scores.argmax())]
-
-    @property
-    def score(self) -> float:
-        """The highest score."""
-        return float(self.scores.max())
-
-    def top(self, k: int = 3) -> list[tuple[str, float]]:
-        """The `k` highest classes with their scores, best first."""
-        return _top(self.labels, self.scores, k)
 
     def windows(self) -> Iterator[WindowScore]:
         """Window by window, for `edgeaudio.events.merge`."""

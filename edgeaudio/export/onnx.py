@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from edgeaudio.config import FrontEndSpec
 from edgeaudio.frontend import OpenLogMel, build_static_front_end
 from edgeaudio.models import Model
+from edgeaudio.predictor import EMBEDDING
 
 OPSET = 20
 WAVEFORM, LOG_MEL, LOGITS, SCORES = "waveform", "log_mel", "logits", "scores"
-EMBEDDING = "embedding"
 
 
 class _Head(nn.Module):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -188,21 +187,11 @@ def _complexity(outcome: Outcome) -> dict[str, Any]:
 def _latency(outcome: Outcome) -> dict[str, Any]:
     bundle = outcome.bundle
     return {
-        "machine": _machine(),
+        "machine": latency.cpu_name(),
         "runtime": f"ONNX Runtime {onnxruntime.__version__}, CPU",
         "protocol": latency.PROTOCOL,
         "rows": [latency.measure(Predictor(bundle, graph), graph, threads=1) for graph in bundle.graphs],
     }
-
-
-def _machine() -> str:
-    info = Path("/proc/cpuinfo")
-    names = [
-        line.split(":", 1)[1].strip()
-        for line in (info.read_text().splitlines() if info.exists() else [])
-        if line.startswith("model name")
-    ]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _versions() -> dict[str, str]:
