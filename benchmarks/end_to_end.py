@@ -211,7 +211,7 @@ def _files(spec: FrontEndSpec, model: Any, log_mel: LogMel, folder: Path) -> dic
     models = {"stft": stft_graph(spec, samples), "front_end": front_end}
     for runtime, target in TARGETS.items():
         models[f"{runtime}.fp32"] = network
-        models[f"{runtime}.int8"] = quantize(network, calibration, load_target(target))
+        models[f"{runtime}.int8"] = quantize(network, calibration, load_target(target)).model
     for name in [name for name in models if "." in name]:
         models[f"{name}.whole"] = graphs.join(front_end, models[name], {})
     files = {name: folder / f"{name}.onnx" for name in models}

@@ -32,7 +32,7 @@ def make_trained_bundle(folder: Path) -> Bundle:
     model = _fitted(log_mels, answers)
     front_end = graphs.export_front_end(SPEC, RATE)
     network = graphs.export_model(model, (1, 1, SPEC.n_mels, SPEC.frames(RATE)))
-    integer = quantize(network, log_mels[::4].numpy(), load_target("browser"))
+    integer = quantize(network, log_mels[::4].numpy(), load_target("browser")).model
     files = {"fp32": scratch / "fp32.onnx", "int8": scratch / "int8.onnx"}
     graphs.save(graphs.join(front_end, network, {}), files["fp32"])
     graphs.save(graphs.join(front_end, integer, {}), files["int8"])

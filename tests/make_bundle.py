@@ -37,7 +37,7 @@ def make_bundle(folder: Path) -> Bundle:
     sounds = np.stack([render(scene, "a", 1, SPEC.sample_rate) for scene in SCENES])
     front_end = graphs.export_front_end(SPEC, SPEC.sample_rate)
     network = graphs.export_model(model, (1, 1, SPEC.n_mels, SPEC.frames(SPEC.sample_rate)))
-    integer = quantize(network, LogMel(SPEC)(torch.from_numpy(sounds)).numpy(), load_target("x86"))
+    integer = quantize(network, LogMel(SPEC)(torch.from_numpy(sounds)).numpy(), load_target("x86")).model
     metadata = {"labels": list(SCENES)}
     files = {"fp32": scratch / "fp32.onnx", "int8": scratch / "int8.onnx"}
     graphs.save(graphs.join(front_end, network, metadata), files["fp32"])

@@ -91,7 +91,7 @@ def test_a_wrong_weight_is_found(
 def test_a_layer_that_integers_ruin_is_found(
     parts: tuple[onnx.ModelProto, onnx.ModelProto], sounds: np.ndarray, log_mel: torch.Tensor
 ) -> None:
-    integer = quantize(parts[1], log_mel.numpy(), load_target("x86"))
+    integer = quantize(parts[1], log_mel.numpy(), load_target("x86")).model
     truth = onnx_values(graphs.join(*parts, {}), {"waveform": sounds})
     whole = graphs.join(parts[0], integer, {})
     assert first_break(whole, truth, onnx_values(whole, {"waveform": sounds}), INTEGER_FLOOR_DB) is None

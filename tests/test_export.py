@@ -47,7 +47,7 @@ def network(model: torch.nn.Module) -> onnx.ModelProto:
 
 @pytest.fixture(scope="module")
 def integer(network: onnx.ModelProto, sounds: np.ndarray) -> onnx.ModelProto:
-    return quantize(network, LogMel(SPEC)(torch.from_numpy(sounds)).numpy(), load_target("x86"))
+    return quantize(network, LogMel(SPEC)(torch.from_numpy(sounds)).numpy(), load_target("x86")).model
 
 
 def run(graph: onnx.ModelProto, output: str, **inputs: np.ndarray) -> np.ndarray:
@@ -137,7 +137,7 @@ def test_a_float_input_layer_keeps_more_of_the_signal(network: onnx.ModelProto, 
     snr = [
         compare(
             "hop", "logits",
-            [(before, run(quantize(network, log_mel, t), "logits", log_mel=log_mel))], len(sounds),
+            [(before, run(quantize(network, log_mel, t).model, "logits", log_mel=log_mel))], len(sounds),
         ).snr_db
         for t in (target, dataclasses.replace(target, float_input_layer=False))
     ]  # fmt: skip
@@ -150,7 +150,7 @@ def test_the_input_layer_is_found_behind_a_transpose() -> None:
     graph = graphs.export_model(build("daf_cnn", 3, mels=32, frames=20, first_channels=4).eval(), shape)
     assert graph.graph.node[0].op_type == "Transpose"
     log_mel = torch.randn(8, *shape[1:], generator=torch.Generator().manual_seed(1)).numpy()
-    nodes = quantize(graph, log_mel, load_target("x86")).graph.node
+    nodes = quantize(graph, log_mel, load_target("x86")).model.graph.node
     made_by = {name: node.op_type for node in nodes for name in node.output}
     fed_by = [made_by.get(node.input[0]) for node in nodes if node.op_type == "Conv"]
     assert fed_by[0] == "Transpose"

@@ -98,7 +98,7 @@ def test_a_graph_that_onnx_runtime_has_fused_costs_the_same(tmp_path: Path, inte
     graph = graphs.export_model(trained("mobileast"), shape)
     if integer:
         noise = np.random.default_rng(0).standard_normal((4, *shape[1:])).astype(np.float32)
-        graph = quantize(graph, noise, load_target("x86"))
+        graph = quantize(graph, noise, load_target("x86")).model
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "fused.onnx")
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED

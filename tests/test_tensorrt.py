@@ -31,7 +31,7 @@ from edgeaudio.export import onnx as graphs
 from edgeaudio.export import tensorrt_build
 from edgeaudio.export.parity import compare
 from edgeaudio.export.targets import Pieces, write_graphs
-from edgeaudio.export.tensorrt import fixed, half, only_before, write
+from edgeaudio.export.tensorrt import fixed, half, write
 from edgeaudio.export.tensorrt_build import BuildOptions, build_command, build_plan
 from edgeaudio.export.tensorrt_check import Finding, check
 from edgeaudio.frontend import LogMel
@@ -197,26 +197,6 @@ def test_only_weighted_operators_read_rounded_values(models: dict[str, onnx.Mode
     assert {node.op_type for node in readers} == {"Conv"}
     assert len(readers) == sum(node.op_type == "Conv" for node in nodes) - 1, "all but the one on the log-mel"
     assert all(len(rounded & set(node.input)) == 2 for node in readers), "data and weight, never the bias"
-
-
-def test_an_output_of_the_graph_loses_its_rounding_and_keeps_its_name() -> None:
-    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4]) for name in ("x", "logits"))
-    nodes = [
-        helper.make_node("Relu", ["x"], ["exact"], name="relu"),
-        helper.make_node("QuantizeLinear", ["exact", "scale", "zero"], ["q"], name="q"),
-        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["logits"], name="dq"),
-    ]
-    weights = [
-        numpy_helper.from_array(np.float32(0.5), "scale"),
-        numpy_helper.from_array(np.int8(0), "zero"),
-    ]
-    graph = helper.make_graph(nodes, "g", [x], [y], weights)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    assert [f.rule for f in check(model)] == ["placement"]
-    clean = only_before(model, ("Conv",))
-    assert [(n.op_type, list(n.output)) for n in clean.graph.node] == [("Relu", ["logits"])]
-    assert not clean.graph.initializer
-    onnx.checker.check_model(clean, full_check=True)
 
 
 @pytest.mark.parametrize("breakage", BREAKAGES)

@@ -23,6 +23,7 @@ INTEGER_KERNELS = CLAMPS | words(
     "LeakyRelu MatMul MaxPool Mul ReduceMax ReduceMin Reshape Resize Sigmoid Slice Softmax Squeeze Tile "
     "Transpose Unsqueeze"
 )
+PRODUCTS = words("Gemm MatMul")  # they may read integers and write floats
 
 
 def fused(graph: Graph) -> Graph:
@@ -57,13 +58,16 @@ def _with_integer_operators(graph: Graph) -> Graph:
     integers = {name: op.inputs[0] for op in graph.ops if op.kind == TO_FLOAT for name in op.outputs}
     integer = {op for op in graph.ops if _is_integer(op, makers, readers)}
     results = {op: readers[op.outputs[0]][0].outputs for op in integer}
+    products = {op for op in graph.ops if op.kind in PRODUCTS and _reads_integers(op, makers)} - integer
     conversions = set(results.values())  # what the operators before them write now
     ops: list[Op] = []
     for op in graph.ops:
         if op in integer:
             read = tuple(integers.get(name, name) for name in op.inputs)
             ops.append(replace(op, inputs=read, outputs=results[op]))
-        elif op.kind == TO_FLOAT and integer.issuperset(readers[op.outputs[0]]):
+        elif op in products:
+            ops.append(replace(op, inputs=tuple(integers.get(name, name) for name in op.inputs)))
+        elif op.kind == TO_FLOAT and (integer | products).issuperset(readers[op.outputs[0]]):
             continue
         elif op.outputs not in conversions:
             ops.append(op)
@@ -93,8 +97,11 @@ def _is_integer(op: Op, makers: dict[str, Op], readers: dict[str, list[Op]]) -> 
     """Everything it reads was dequantised, and what it writes is quantised and nothing else."""
     if op.kind not in INTEGER_KERNELS or len(op.outputs) != 1 or not op.inputs:
         return False
-    dequantised = all(name in makers and makers[name].kind == TO_FLOAT for name in op.inputs)
-    return dequantised and _is_quantised(op, readers)
+    return _reads_integers(op, makers) and _is_quantised(op, readers)
+
+
+def _reads_integers(op: Op, makers: dict[str, Op]) -> bool:
+    return all(name in makers and makers[name].kind == TO_FLOAT for name in op.inputs)
 
 
 def _is_quantised(op: Op, readers: dict[str, list[Op]]) -> bool:

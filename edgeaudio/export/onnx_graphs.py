@@ -21,7 +21,7 @@ def write(pieces: Pieces, target: Target, folder: Path) -> dict[str, Path]:
         network = pieces.network
         if precision == "int8":
             log_mels = build_front_end(pieces.spec)(torch.from_numpy(pieces.calibration)).numpy()
-            network = quantize(network, log_mels, target)
+            network = quantize(network, log_mels, target).model
         files[precision] = folder / graph_file(precision, target.runtime)
         graphs.save(graphs.join(pieces.front_end, network, pieces.metadata), files[precision])
     return files

@@ -75,37 +75,7 @@ def fixed(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
 def integers(pieces: Pieces, target: Target) -> onnx.ModelProto:
     """The network with Q/DQ before its weighted operators, ranges taken from the calibration windows."""
     log_mels = build_front_end(pieces.spec)(torch.from_numpy(pieces.calibration)).numpy()
-    return only_before(quantize(pieces.network, log_mels, target), target.quantised_ops)
-
-
-def only_before(model: onnx.ModelProto, operators: tuple[str, ...]) -> onnx.ModelProto:
-    """Without the Q/DQ pairs that lead elsewhere than to one of the operators.
-
-    The quantiser also quantises what a convolution gives. A residual add, a norm or an activation would then
-    read rounded values, although it computes in float.
-    """
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    graph = copy.graph
-    makers = {name: node for node in graph.node for name in node.output}
-    outputs = {value.name for value in graph.output}
-    exact = {}  # what a DQ gives → what its Q read
-    for node in graph.node:
-        maker = makers.get(node.input[0]) if node.op_type == "DequantizeLinear" else None
-        if maker is not None and maker.op_type == "QuantizeLinear":
-            exact[node.output[0]] = maker.input[0]
-    for node in graph.node:
-        if node.op_type not in operators:
-            node.input[:] = [exact.get(name, name) for name in node.input]
-    # an output of the graph keeps its name, and the node that made the exact values now gives it
-    names = {exact[name]: name for name in outputs & exact.keys()}
-    for node in graph.node:
-        if node.op_type == "DequantizeLinear" and node.output[0] in names.values():
-            node.output[0] += "/rounded"
-        node.input[:] = [names.get(name, name) for name in node.input]
-        node.output[:] = [names.get(name, name) for name in node.output]
-    _drop_unread(graph)
-    return copy
+    return quantize(pieces.network, log_mels, target).model
 
 
 def half(network: onnx.ModelProto) -> onnx.ModelProto:

@@ -160,7 +160,7 @@ class Stages:
         def make(folder: Path) -> dict[str, Any]:
             waveforms = self._calibration()
             log_mels = build_front_end(job.student.frontend)(waveforms).numpy()
-            network = quantize(onnx.load(export.folder / MODEL), log_mels, job.target)
+            network = quantize(onnx.load(export.folder / MODEL), log_mels, job.target).model
             front_end = onnx.load(export.folder / FRONT_END)
             graphs.save(graphs.join(front_end, network, self._metadata()), folder / INTEGER)
             return {"bytes": (folder / INTEGER).stat().st_size, "calibration_windows": len(waveforms)}

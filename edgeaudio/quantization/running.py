@@ -1,0 +1,46 @@
+"""A graph's own tensors, as ONNX Runtime computes them, a few windows at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from edgeaudio.quantization.grids import Floats
+
+BATCH = 16
+"""Windows a call."""
+
+
+def tensors_of(
+    model: onnx.ModelProto, names: Sequence[str], inputs: Floats, batch: int = BATCH
+) -> Iterator[dict[str, Floats]]:
+    """What the named tensors hold for runs of windows.
+
+    Args:
+        model: a graph with one input.
+        names: its tensors; the input's own name is allowed.
+        inputs: `(windows, …)`.
+        batch: windows in a run.
+
+    Yields:
+        name → `(≤ batch, …)`; only one run's tensors are held in memory.
+    """
+    graph = model.graph
+    given = graph.input[0].name
+    shown = onnx.ModelProto()
+    shown.CopyFrom(model)
+    del shown.graph.output[:]
+    wanted = [name for name in dict.fromkeys(names) if name != given]
+    shown.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in wanted)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        shown.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    for start in range(0, len(inputs), batch):
+        piece = np.ascontiguousarray(inputs[start : start + batch])
+        values = dict(zip(wanted, session.run(wanted, {given: piece}), strict=True))
+        yield values | ({given: piece} if given in names else {})
