@@ -1,4 +1,5 @@
-"""The command line: one function a verb. Heavy imports stand inside the verb that needs them.
+"""The command line: one function a verb. A verb's module is imported when the verb is called, and heavy
+imports stand inside the verb that needs them.
 
 Answers go to standard output, progress and warnings to standard error. Exit code 0: done as asked; 1: a
 limit, parity or accuracy bound was missed; 2: wrong use or unreadable input, said in one sentence.
@@ -8,18 +9,17 @@ from __future__ import annotations
 
 import errno
 import sys
+from collections import UserDict
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_group
 
 from edgeaudio import __version__
 from edgeaudio.answers import print_json
-from edgeaudio.cli_ask import evaluate, predict
-from edgeaudio.cli_check import bench, verify
-from edgeaudio.cli_complexity import complexity
-from edgeaudio.cli_data import data_app
-from edgeaudio.cli_export import export, quantize
 from edgeaudio.cli_options import (
     NAMES,
     DataArgument,
@@ -32,6 +32,7 @@ from edgeaudio.cli_options import (
     LimitsOption,
     OutputOption,
     PathColumn,
+    PruneOption,
     QuietOption,
     SeedOption,
     SetOption,
@@ -41,18 +42,54 @@ from edgeaudio.cli_options import (
     need_training,
 )
 from edgeaudio.cli_run import answer, write_report
-from edgeaudio.cli_serve import serve
-from edgeaudio.cli_weights import weights_app
 from edgeaudio.console import Console
 from edgeaudio.errors import BoundError, EdgeAudioError
 
 if TYPE_CHECKING:
-    from edgeaudio.config import Recipe
+    from edgeaudio.config import PruneSpec, Recipe
     from edgeaudio.training.distill import Outcome
     from edgeaudio.training.job import Job
 
+VERBS = {
+    "distill": f"{__name__}:distill",
+    "train": f"{__name__}:train",
+    "quantize": "edgeaudio.cli_quantize:quantize",
+    "export": "edgeaudio.cli_export:export",
+    "evaluate": "edgeaudio.cli_ask:evaluate",
+    "complexity": "edgeaudio.cli_complexity:complexity",
+    "predict": "edgeaudio.cli_ask:predict",
+    "verify": "edgeaudio.cli_check:verify",
+    "bench": "edgeaudio.cli_check:bench",
+    "serve": "edgeaudio.cli_serve:serve",
+    "data": "edgeaudio.cli_data:data_app",
+    "weights": "edgeaudio.cli_weights:weights_app",
+}
+"""Verb → where its function stands, or its own verbs; in the order of the help."""
+
+
+class _Commands(UserDict[str, Any]):
+    """Verb → its command, built when it is asked for: `predict` would wait some 30 ms for all the others."""
+
+    def __getitem__(self, verb: str) -> Any:
+        module, name = self.data[verb].split(":")
+        found = getattr(import_module(module), name)
+        alone = typer.Typer(rich_markup_mode="markdown")
+        if isinstance(found, typer.Typer):
+            alone.add_typer(found, name=verb)
+        else:
+            alone.command(verb)(found)
+        return get_group(alone).commands[verb]
+
+
+class _Root(TyperGroup):
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = _Commands(VERBS)
+
+
 app = typer.Typer(
     name="edgeaudio",
+    cls=_Root,
     help="Turn labelled sound into a tiny classifier that is proven to fit its device.",
     epilog="Start here: edgeaudio distill --demo",
     no_args_is_help=True,
@@ -60,8 +97,6 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(data_app, name="data")
-app.add_typer(weights_app, name="weights")
 
 DEMO_TEACHER, DEMO_STUDENT = "cp_resnet_128k", "dcase2024_baseline"
 DEMO_SETTINGS = ["teacher.train.epochs=24", "student.train.epochs=40", "student.augment.freq_mixstyle_p=0.4"]
@@ -69,7 +104,6 @@ DEMO_SETTINGS = ["teacher.train.epochs=24", "student.train.epochs=40", "student.
 # ── the main job ─────────────────────────────────────────────────────────────────────────────────
 
 
-@app.command()
 def distill(
     data: Annotated[
         Path | None, typer.Argument(help="A folder of class folders, an ESC-50 style folder, or a CSV.")
@@ -83,6 +117,7 @@ def distill(
     ] = None,
     checkpoints: FromOption = None,
     limits: LimitsOption = "dcase2024",
+    prune_to: PruneOption = None,
     target: Annotated[str, typer.Option(help="Where the graph will run: a name under export/.")] = "x86",
     output: OutputOption = None,
     demo: Annotated[
@@ -102,9 +137,10 @@ def distill(
 ) -> None:
     """From a folder of labelled sounds to a bundle and a report: the whole job.
 
-    Trains the teacher, stores its logits, distils the student, quantises it, checks it against the limits,
-    exports one static graph (waveform in, scores out), proves every hop on held-out clips, and writes
-    OUTPUT/bundle and OUTPUT/report.html. Run the same command again to go on after an interruption.
+    Trains the teacher, stores its logits, distils the student, prunes it where asked to, quantises it,
+    checks it against the limits, exports one static graph (waveform in, scores out), proves every hop on
+    held-out clips, and writes OUTPUT/bundle and OUTPUT/report.html. Run the same command again to go on
+    after an interruption.
     """
     need_training()
     console = Console(quiet)
@@ -119,8 +155,8 @@ def distill(
         raise EdgeAudioError("no data given; name a folder of sounds, or try it with --demo")
     output = output or Path("runs") / _name_of(data)
     job = _job(
-        data, student, teacher or [DEMO_TEACHER], checkpoints, limits, target, fold, seed, settings,
-        skip_bad, path_column, label_column,
+        data, student, teacher or [DEMO_TEACHER], checkpoints, limits, prune_to, target, fold, seed,
+        settings, skip_bad, path_column, label_column,
     )  # fmt: skip
     if folds is not None:
         _cross_validate(job, folds, fold, output, device, console, force, as_json)
@@ -134,7 +170,6 @@ def distill(
         _demo_prediction(outcome)
 
 
-@app.command()
 def train(
     data: DataArgument,
     model: Annotated[
@@ -143,6 +178,7 @@ def train(
     checkpoints: FromOption = None,
     output: OutputOption = None,
     limits: LimitsOption = "none",
+    prune_to: PruneOption = None,
     target: TargetOption = "x86",
     fold: FoldOption = None,
     seed: SeedOption = 0,
@@ -159,15 +195,16 @@ def train(
     need_training()
     output = output or Path("runs") / f"{_name_of(data)}-{Path(model).stem}"
     job = _job(
-        data, model, [], checkpoints, limits, target, fold, seed, settings, skip_bad,
+        data, model, [], checkpoints, limits, prune_to, target, fold, seed, settings, skip_bad,
         path_column, label_column,
     )  # fmt: skip
     from edgeaudio.training.distill import run
 
     outcome = run(job, output, device, Console(quiet), until="student", force=force)
-    test = outcome.stages["student"].result["test"]
+    trained = outcome.stages[job.shipped_stage]
+    test = trained.result["test"]
     if as_json:
-        weights = outcome.stages["student"].folder / "model.safetensors"
+        weights = trained.folder / "model.safetensors"
         print_json(
             {"run": str(output), "weights": str(weights), "params": outcome.count.params, "test": test}
         )
@@ -176,26 +213,24 @@ def train(
         typer.echo(f"go on with: edgeaudio export {output}")
 
 
-for verb in (quantize, export, evaluate, complexity, predict, verify, bench, serve):
-    app.command()(verb)
-
-
 # ── what the verbs share ─────────────────────────────────────────────────────────────────────────
 
 
 def _job(
-    data: Path, student: str, teachers: list[str], checkpoints: list[str] | None, limits: str, target: str,
-    fold: str | None, seed: int, settings: list[str] | None, skip_bad: bool, path_column: str,
-    label_column: str,
+    data: Path, student: str, teachers: list[str], checkpoints: list[str] | None, limits: str,
+    prune_to: str | None, target: str, fold: str | None, seed: int, settings: list[str] | None,
+    skip_bad: bool, path_column: str, label_column: str,
 ) -> Job:  # fmt: skip
     from edgeaudio.data.readers import CsvColumns
     from edgeaudio.recipes import load_recipe, load_target, settings_for, start_from
     from edgeaudio.training.job import Job
 
     names = [Path(name).stem for name in (student, *teachers)]
+    pruning = [setting for setting in settings or [] if setting.startswith("prune.")]
+    of_recipes = [setting for setting in settings or [] if setting not in pruning]
 
     def recipe(name: str, role: str) -> Recipe:
-        changes = settings_for(role, settings, Path(name).stem, names)
+        changes = settings_for(role, of_recipes, Path(name).stem, names)
         return load_recipe(name, f"{role}s", changes)
 
     learner = recipe(student, "student")
@@ -210,12 +245,28 @@ def _job(
         teachers=listened,
         target=load_target(target),
         limits=_findable(limits),
+        prune=_prune_spec(prune_to, pruning),
         fold=fold,
         seed=seed,
         skip_bad=skip_bad,
         settings=tuple(settings or ()),
         columns=CsvColumns(path_column, label_column),
     )
+
+
+def _prune_spec(prune_to: str | None, settings: list[str]) -> PruneSpec:
+    from edgeaudio.complexity import load_limits
+    from edgeaudio.config import PruneSpec
+    from edgeaudio.recipes import from_table, parse_value
+
+    if prune_to is None:
+        if settings:
+            raise EdgeAudioError(f"--set {settings[0]} goes with --prune-to; name the rule set to prune to")
+        return PruneSpec()
+    load_limits(prune_to)  # said now, not after the teacher's training
+    pairs = [setting.removeprefix("prune.").partition("=") for setting in settings]
+    table = {key: parse_value(value) for key, _, value in pairs}
+    return from_table(PruneSpec, {**table, "limits": _findable(prune_to)}, "--set prune")
 
 
 def _findable(limits: str) -> str | None:

@@ -241,27 +241,31 @@ def _predict_files(
 ) -> None:
     from edgeaudio.errors import AudioError
     from edgeaudio.predictor import expand
-    from edgeaudio.recordings import Wish, predict_files
+    from edgeaudio.recordings import LONG, Wish, duration, predict_files
 
     problems: list[str] = []
     files = expand(inputs, problems)
     for sentence in problems:
         typer.echo(f"error: {sentence}", err=True)
     failed = len(problems)
-    answers = Answers(style, output)
-    if style.format == "audacity" and len(files) > 1 and not answers.in_folder:
-        raise EdgeAudioError("labels of several sounds need a file each; name a folder: --output FOLDER/")
     place = places(files)
     targets = {path: embeddings / f"{place[path]}.npz" for path in files} if embeddings else {}
     wish = Wish(hop, style.of != "files", targets)
-    done = predict_files(opener, files, wish, min(workers, len(files)))
-    for path, answer in console.track(done, "predicting", len(files)):
-        if isinstance(answer, AudioError):
-            failed += 1
-            typer.echo(f"error: {answer}", err=True)
-        else:
-            answers.add(str(path), answer, place[path])
-    answers.close()
+    if len(files) == 1 and console.shows_bars and duration(files[0]) <= LONG:
+        console = Console(quiet=True)  # the bar would take longer to load than the sound to score
+    with console.counting("predicting") as count:
+        answers = Answers(style, output)  # here: the bar moves out of the way of what is printed
+        if style.format == "audacity" and len(files) > 1 and not answers.in_folder:
+            raise EdgeAudioError("labels of several sounds need a file each; name a folder: --output FOLDER/")
+        count(0, len(files))
+        progress = (lambda done: count(done, len(files))) if console.shows_bars else None
+        for path, answer in predict_files(opener, files, wish, min(workers, len(files)), progress):
+            if isinstance(answer, AudioError):
+                failed += 1
+                typer.echo(f"error: {answer}", err=True)
+            else:
+                answers.add(str(path), answer, place[path])
+        answers.close()
     if failed:
         raise typer.Exit(2)
 

@@ -1,4 +1,4 @@
-"""The verbs that go on from a trained run: quantize, export."""
+"""The verb `export`: static graphs, bundles and submissions of a trained run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from edgeaudio.cli_options import (
     DeviceOption,
     ForceOption,
     JsonOption,
-    OtherTargetOption,
     QuietOption,
     TargetsOption,
 )
@@ -21,26 +20,6 @@ from edgeaudio.cli_run import answer, go_on, write_report
 from edgeaudio.cli_submission import submit
 from edgeaudio.console import Console
 from edgeaudio.errors import EdgeAudioError
-
-
-def quantize(
-    run: Annotated[Path, typer.Argument(help="A run that distill or train made.")],
-    target: OtherTargetOption = None,
-    max_drop: Annotated[
-        float | None, typer.Option(help="Accuracy it may cost, in points; one clip is always allowed.")
-    ] = None,
-    device: DeviceOption = "auto",
-    force: ForceOption = None,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-) -> None:
-    """Quantise a run's model for a target and show what it costs; the bundle is left as it is."""
-    outcome = go_on(run, target, max_drop, device, Console(quiet), "measure", force)
-    if as_json:
-        print_json({"models": outcome.measured["models"], "parity": outcome.measured["parity"]})
-        return
-    for row in outcome.measured["models"]:
-        typer.echo(f"{row['role']:14} {100 * row['accuracy']:6.2f} %")
 
 
 def export(
@@ -83,7 +62,7 @@ def export(
     """Write a run's static graphs, bundle and report, or a challenge submission.
 
     With --target, the bundles of other runtimes are written into RUN/exports, each proven against the
-    trained network on the held-out clips; RUN/bundle stays as it is.
+    trained network on the held-out clips, and shown in the run's report; RUN/bundle stays as it is.
     """
     if package is not None:
         submit(run, package, evaluation, label, output, as_json, Console(quiet))
@@ -100,9 +79,12 @@ def export(
         run, None, None, device, Console(quiet), "target", force, targets, embeddings, microcontroller,
         runtime_folder,
     )  # fmt: skip
+    from edgeaudio.report.exports import refresh
+
     exports = {name: outcome.stages[f"target.{Path(name).stem}"].result for name in targets}
+    report = refresh(run)
     if as_json:
-        print_json({"exports": exports})
+        print_json({"exports": exports, "report": str(report) if report else None})
         return
     for name, export in exports.items():
         folder = run / "exports" / Path(name).stem
@@ -121,6 +103,8 @@ def export(
             typer.echo(build_command(folder / graph_file("int8", "tensorrt")) + "\n")
         if (folder / "page").is_dir():
             typer.echo(f"{folder / 'page'} runs from any static server; here: edgeaudio serve {folder}\n")
+    if report:
+        typer.echo(f"{report} shows them beside the run's own graphs")
 
 
 def _parity(row: dict[str, Any]) -> str:

@@ -23,6 +23,15 @@ StudentOption = Annotated[
 LimitsOption = Annotated[
     str, typer.Option("--limits", "-l", help="Rule set (dcase2020 … dcase2025), a TOML file, or none.")
 ]
+PruneOption = Annotated[
+    str | None,
+    typer.Option(
+        "--prune-to",
+        metavar="LIMITS",
+        help="Take filters out of the trained student until it fits this rule set, a name or a TOML file; "
+        "how: --set prune.steps=4, prune.epochs, prune.round_to …",
+    ),
+]
 OutputOption = Annotated[
     Path | None, typer.Option("--output", "-o", help="The run's folder; runs/DATA if not given.")
 ]
@@ -55,9 +64,6 @@ TargetOption = Annotated[str, typer.Option(help=f"Where it will run. {NAMES['exp
 TargetsOption = Annotated[
     list[str] | None,
     typer.Option("--target", "-t", help=f"Export for this target too; repeat it. {NAMES['export']}"),
-]
-OtherTargetOption = Annotated[
-    str | None, typer.Option("--target", help=f"The run's own if not given. {NAMES['export']}")
 ]
 
 

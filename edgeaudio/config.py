@@ -282,6 +282,34 @@ class DistillSpec:
 
 
 @dataclass(frozen=True)
+class PruneSpec:
+    """How filters are taken out of the trained student for good, until it fits a rule set."""
+
+    limits: str | None = None
+    """Rule set, by name or path, that it is pruned to; None prunes nothing."""
+    steps: int = 4
+    """Equal parts of the way there; the student trains on after each."""
+    epochs: int = 8
+    """Passes over the training windows after each step."""
+    learning_rate_share: float = 0.3
+    """Peak of each step's schedule, as a share of the recipe's."""
+    importance: str = "l2"
+    """Of a filter and all that hangs on it: ``l2`` or ``l1`` (size of the weights), or ``batch_norm`` (scales
+    of the batch norms alone)."""
+    round_to: int = 8
+    """Widths become multiples of this, as runtimes like them; a layer keeps at least as many filters."""
+    spared: tuple[str, ...] = ()
+    """Layers, or prefixes of their names, that keep all their filters."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "epochs", "round_to"):
+            require(getattr(self, name) > 0, f"prune: {name} is {getattr(self, name)}; it must be positive")
+        share = self.learning_rate_share
+        require(share > 0, f"prune: learning_rate_share is {share}; it must be positive")
+        _choice(self.importance, ("l2", "l1", "batch_norm"), "prune: importance")
+
+
+@dataclass(frozen=True)
 class Recipe:
     """One model, its front end and its training: what a file under `teachers/` or `students/` holds."""
 
@@ -345,7 +373,9 @@ class Recipe:
         return (1, 1, self.frontend.n_mels, self.frontend.frames(samples))
 
 
-STAGES = ("data", "teacher", "logits", "student", "export", "quantize", "measure", "bundle", "target")
+STAGES = (
+    "data", "teacher", "logits", "student", "prune", "export", "quantize", "measure", "bundle", "target",
+)  # fmt: skip
 """What a job does, in order."""
 
 RUNTIME_NAMES = ("onnxruntime", "openvino", "tensorrt", "litert", "executorch", "onnxruntime-web")

@@ -19,6 +19,11 @@ class Console:
     def __init__(self, quiet: bool = False) -> None:
         self.quiet = quiet
 
+    @property
+    def shows_bars(self) -> bool:
+        """Whether progress bars are seen: on a terminal, unless quiet."""
+        return not self.quiet and sys.stderr.isatty()
+
     def stage(self, name: str, text: str) -> None:
         """One line for a finished stage."""
         if not self.quiet:
@@ -30,7 +35,7 @@ class Console:
 
     def track(self, items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
         """Yield `items` while a progress bar counts them; the bar goes when they are done."""
-        if self.quiet or not sys.stderr.isatty():
+        if not self.shows_bars:
             yield from items
             return
         from rich.console import Console as RichConsole
@@ -42,15 +47,20 @@ class Console:
         )
 
     @contextlib.contextmanager
-    def counting(self, description: str) -> Iterator[Callable[[int, int], None]]:
-        """A progress bar that is told `(done, total)`; for work that counts for itself."""
-        if self.quiet or not sys.stderr.isatty():
+    def counting(self, description: str) -> Iterator[Callable[[float, float], None]]:
+        """A progress bar that is told `(done, total)`; for work that counts for itself.
+
+        What is printed meanwhile on the same terminal appears above the bar.
+        """
+        if not self.shows_bars:
             yield lambda done, total: None
             return
         from rich.console import Console as RichConsole
         from rich.progress import Progress
 
-        with Progress(console=RichConsole(stderr=True), transient=True) as progress:
+        # a standard output that goes elsewhere must keep what is printed into it, and no line may be broken
+        same, console = sys.stdout.isatty(), RichConsole(stderr=True, soft_wrap=True)
+        with Progress(console=console, transient=True, redirect_stdout=same) as progress:
             task = progress.add_task(f"{description:>12} ", total=None)
             yield lambda done, total: progress.update(task, completed=done, total=total)
 

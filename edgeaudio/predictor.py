@@ -7,7 +7,7 @@ its window, so files, arrays and live streams (`edgeaudio.streaming`) give the v
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -191,17 +191,20 @@ class Predictor:
             samples = resampled(samples, sample_rate, self.sample_rate)
         return self._predict([samples], hop)
 
-    def predict_file(self, path: str | Path, hop: float | None = None) -> Prediction:
+    def predict_file(
+        self, path: str | Path, hop: float | None = None, progress: Callable[[float], None] | None = None
+    ) -> Prediction:
         """Decode, mix down, resample and score a sound file of any length, block by block.
 
         Args:
             path: any file that libsndfile reads.
             hop: seconds from one window to the next; the bundle's where None.
+            progress: told, in seconds, up to where the recording has been scored.
 
         Raises:
             AudioError: the file can't be read as sound.
         """
-        return self.predict_clip(path, hop=hop)
+        return self._predict(load_blocks(path, self.sample_rate), hop, progress)
 
     def predict_clip(
         self, path: str | Path, start: float = 0.0, duration: float | None = None, hop: float | None = None
@@ -249,12 +252,15 @@ class Predictor:
         ]
         return np.concatenate(parts)
 
-    def embed_file(self, path: str | Path, hop: float | None = None) -> Embeddings:
+    def embed_file(
+        self, path: str | Path, hop: float | None = None, progress: Callable[[float], None] | None = None
+    ) -> Embeddings:
         """What the network knows of each window before it decides, where the graph tells.
 
         Args:
             path: any file that libsndfile reads.
             hop: seconds from one window to the next; the bundle's where None.
+            progress: told, in seconds, up to where the recording has been embedded.
 
         Raises:
             AudioError: the file can't be read as sound.
@@ -265,6 +271,8 @@ class Predictor:
         for window in cut(load_blocks(path, self.sample_rate), size, step):
             times.append((window.start / self.sample_rate, (window.start + window.heard) / self.sample_rate))
             rows += self._embedded(window.samples[None]).tobytes()
+            if progress is not None:
+                progress(times[-1][1])
         starts, ends = np.array(times).T
         return Embeddings(starts, ends, np.frombuffer(rows, np.float32).reshape(len(times), -1))
 
@@ -286,12 +294,19 @@ class Predictor:
             raise EdgeAudioError(f"the hop of {seconds:g} s is shorter than one sample; give more, e.g. 0.5")
         return samples
 
-    def _predict(self, blocks: Iterable[NDArray[np.float32]], hop: float | None) -> Prediction:
+    def _predict(
+        self,
+        blocks: Iterable[NDArray[np.float32]],
+        hop: float | None,
+        progress: Callable[[float], None] | None = None,
+    ) -> Prediction:
         times: list[tuple[float, float, bool, float]] = []
         rows = bytearray()  # a long recording has more windows than objects are cheap for
         for window in self.score_blocks(blocks, hop):
             times.append((window.start, window.end, window.padded, window.power))
             rows += window.scores.tobytes()
+            if progress is not None:
+                progress(window.end)
         starts, ends, padded, power = (np.array(column) for column in zip(*times, strict=True))
         scores = np.frombuffer(rows, np.float32).reshape(len(times), -1)
         heard = scores[audible(power)].mean(axis=0, dtype=np.float64)

@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 AHEAD = 32
 """Files a worker may be ahead of the one that is waited for: bounds memory where a long one comes first."""
 
+LONG = 60.0
+"""Seconds; a longer recording is worth a progress bar of its own."""
+
 Answer = tuple[Path, "Prediction | AudioError"]
+Progress = Callable[[float], None]
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,11 @@ class Wish:
 
 
 def predict_files(
-    opener: Callable[[], Predictor], files: Iterable[Path], wish: Wish, workers: int = 1
+    opener: Callable[[], Predictor],
+    files: Iterable[Path],
+    wish: Wish,
+    workers: int = 1,
+    progress: Progress | None = None,
 ) -> Iterator[Answer]:
     """Score files one after another, or side by side.
 
@@ -48,6 +56,7 @@ def predict_files(
         files: sound files.
         wish: what is wanted of each.
         workers: processes; 1 is this one.
+        progress: told how many files are done; this process also tells the share of the one it is at.
 
     Yields:
         The file with its prediction, or with what was wrong with it; in the order of `files`.
@@ -56,18 +65,54 @@ def predict_files(
         EdgeAudioError: a worker was killed.
     """
     if workers > 1:
-        yield from _side_by_side(opener, files, wish, workers)
-        return
-    predictor = opener()
-    for path in files:
-        yield path, _predict(predictor, path, wish)
+        answers = _side_by_side(opener, files, wish, workers)
+    else:
+        answers = _one_by_one(opener, files, wish, progress)
+    for done, answer in enumerate(answers, start=1):
+        if progress is not None:
+            progress(done)
+        yield answer
 
 
-def _predict(predictor: Predictor, path: Path, wish: Wish) -> Prediction | AudioError:
+def duration(path: Path) -> float:
+    """Seconds that a file's header tells; 0 for one that can't be read, which scoring says then."""
+    import soundfile
+
     try:
-        prediction = predictor.predict_file(path, wish.hop)
+        return float(soundfile.info(path).duration)
+    except (soundfile.SoundFileError, OSError):
+        return 0.0
+
+
+def _one_by_one(
+    opener: Callable[[], Predictor], files: Iterable[Path], wish: Wish, progress: Progress | None
+) -> Iterator[Answer]:
+    predictor = opener()
+    for done, path in enumerate(files):
+        passes = 2 if path in wish.embeddings else 1
+        tell = [_share(path, done + n / passes, 1 / passes, progress) for n in range(passes)]
+        yield path, _predict(predictor, path, wish, *tell)
+
+
+def _share(path: Path, before: float, part: float, progress: Progress | None) -> Progress | None:
+    """Seconds of a file that have been heard → files done, of which `before` were when it was begun."""
+    seconds = duration(path) if progress is not None else 0.0
+    if progress is None or not seconds:
+        return None
+    return lambda heard: progress(before + part * min(heard / seconds, 1.0))
+
+
+def _predict(
+    predictor: Predictor,
+    path: Path,
+    wish: Wish,
+    scored: Progress | None = None,
+    embedded: Progress | None = None,
+) -> Prediction | AudioError:
+    try:
+        prediction = predictor.predict_file(path, wish.hop, scored)
         if path in wish.embeddings:
-            _write_embeddings(predictor.embed_file(path, wish.hop), wish.embeddings[path])
+            _write_embeddings(predictor.embed_file(path, wish.hop, embedded), wish.embeddings[path])
     except AudioError as error:
         return error
     return prediction if wish.with_windows else _without_windows(prediction)

@@ -115,9 +115,7 @@ def _pool(model: onnx.ModelProto) -> str:
 
 
 def _one_side(model: onnx.ModelProto) -> str:
-    node = next(
-        n for n in model.graph.node if n.op_type == "Conv" and n.input[0].endswith("/rounded")
-    )
+    node = next(n for n in model.graph.node if n.op_type == "Conv" and n.input[0].endswith("/rounded"))
     makers = {name: n for n in model.graph.node for name in n.output}
     node.input[0] = makers[makers[node.input[0]].input[0]].input[0]
     return node.name

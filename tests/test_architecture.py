@@ -13,8 +13,8 @@ PACKAGE = Path(edgeaudio.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 VERBS = {
-    "cli", "cli_ask", "cli_check", "cli_complexity", "cli_data", "cli_export", "cli_options", "cli_run",
-    "cli_serve", "cli_submission", "cli_weights",
+    "cli", "cli_ask", "cli_check", "cli_complexity", "cli_data", "cli_export", "cli_options", "cli_quantize",
+    "cli_run", "cli_serve", "cli_submission", "cli_weights",
 }  # fmt: skip
 DEPLOYED = VERBS | {
     "errors", "config", "presets", "recipes", "audio", "mel", "dft", "bundle", "predictor", "latency",

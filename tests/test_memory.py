@@ -284,8 +284,8 @@ def test_onnx_runtime_uses_what_is_said(
 
 
 # BC-ResNet is missing: ONNX Runtime holds 48 % more for it than is said (40 mels, 101 frames). It quantises
-# before the reshapes around the norms rather than behind them, and so keeps other buffers. So is MobileAST, for
-# which it holds a fifth less: it takes the scale of the attention into the product before it.
+# before the reshapes around the norms rather than behind them, and so keeps other buffers. So is MobileAST,
+# for which it holds a fifth less: it takes the scale of the attention into the product before it.
 INTEGERS = [
     NETWORKS[1],
     NETWORKS[3],  # hard swish, which is two operators

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -320,3 +322,62 @@ def test_microphones_that_are_not_there(
     missing = predict(untrained, "--microphone").exception
     assert isinstance(missing, MissingExtraError)
     assert "pip install 'edgeaudio[microphone]'" in str(missing)
+
+
+# --- progress -------------------------------------------------------------------------------------------
+
+
+def on_a_terminal(*words: object) -> tuple[str, str]:
+    """Standard output, which is a pipe, and what a terminal as standard error shows."""
+    pty = pytest.importorskip("pty", reason="Windows has no pseudo-terminals")
+    here, there = pty.openpty()
+    command = [sys.executable, "-m", "edgeaudio.cli", "predict", *map(str, words)]
+    # where rich sees a CI service or a simple terminal it draws no bar
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=there, env=environment) as process:
+        os.close(there)
+        shown = b""
+        with contextlib.suppress(OSError):  # Linux's way to say that the other end was closed
+            while piece := os.read(here, 1 << 16):
+                shown += piece
+        os.close(here)
+        assert process.stdout is not None
+        answers = process.stdout.read().decode()
+    assert process.returncode == 0, shown
+    return answers, shown.decode()
+
+
+def test_a_long_recording_has_a_progress_bar(untrained: Path, tmp_path: Path) -> None:
+    path = tmp_path / "long.wav"
+    soundfile.write(path, np.tile(render("rain", "a", 1, RATE, 10.0), 30), RATE)  # 5 min: a second's work
+    answers, shown = on_a_terminal(untrained, path, "--events", "--threshold", 0.99)
+    assert answers == f"{path}: no events\n"
+    assert "predicting" in shown
+    shares = [int(share) for share in re.findall(r"(\d+)%", shown)]
+    assert shares == sorted(shares)
+    assert len(set(shares)) > 2, "it moves inside the file"
+    _, shown = on_a_terminal(untrained, path, "--quiet")
+    assert shown == ""
+
+
+def test_a_short_recording_has_none(untrained: Path, sounds: Path) -> None:
+    answers, shown = on_a_terminal(untrained, sounds / "a/bell.wav")
+    assert answers.startswith(str(sounds / "a/bell.wav"))
+    assert shown == ""
+    _, shown = on_a_terminal(untrained, sounds)
+    assert "predicting" in shown
+
+
+# --- start ----------------------------------------------------------------------------------------------
+
+
+def test_predict_imports_no_other_verb(untrained: Path, sounds: Path) -> None:
+    program = (
+        f"import sys; sys.argv[1:] = ['predict', {str(untrained)!r}, {str(sounds / 'a/rain.wav')!r}]\n"
+        "from edgeaudio.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
+        "print(sorted(name for name in sys.modules if name.startswith(('edgeaudio.cli', 'rich.'))))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    ours = ["edgeaudio.cli", "edgeaudio.cli_ask", "edgeaudio.cli_options", "edgeaudio.cli_run"]
+    assert done.stdout.splitlines()[-1] == str(ours)

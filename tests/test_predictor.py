@@ -24,6 +24,7 @@ from edgeaudio.errors import AudioError, BundleError, EdgeAudioError
 from edgeaudio.frontend import LogMel
 from edgeaudio.models import build
 from edgeaudio.predictor import expand
+from edgeaudio.recordings import Wish, predict_files
 
 ROOT = Path(__file__).parents[1]
 
@@ -148,6 +149,12 @@ def test_embeddings_of_a_graph_that_has_them(copy: Path, tmp_path: Path) -> None
     assert embeddings.ends.tolist() == [1, 1.75]
     windows = np.stack([sound[:16000], sound[12000:28000]])
     np.testing.assert_array_equal(embeddings.vectors, predictor.score_windows(windows, "logits"))
+    told: list[float] = []
+    wish = Wish(0.75, embeddings={tmp_path / "a.wav": tmp_path / "a.npz"})
+    list(predict_files(lambda: predictor, [tmp_path / "a.wav"], wish, progress=told.append))
+    first, second = [0.5 / 1.75, 0.5], [0.5 + 0.5 / 1.75, 1.0]  # the file is read twice
+    assert told == pytest.approx([*first, *second, 1.0])
+    np.testing.assert_array_equal(np.load(tmp_path / "a.npz")["vectors"], embeddings.vectors)
 
 
 def test_prediction_answers(untrained: Path) -> None:

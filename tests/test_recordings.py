@@ -81,3 +81,21 @@ def killed() -> Predictor:
 def test_a_killed_worker_is_named(sounds: list[Path]) -> None:
     with pytest.raises(EdgeAudioError, match="a worker was killed, perhaps for want of memory; use fewer"):
         list(predict_files(killed, sounds, Wish(), workers=2))
+
+
+def test_progress_counts_files_and_shares_of_them(
+    untrained: Path, sounds: list[Path], tmp_path: Path
+) -> None:
+    told: list[float] = []
+    opener = partial(load, untrained)
+    seen = [len(told) for _ in predict_files(opener, sounds[:1], Wish(hop=1.0), progress=told.append)]
+    assert told == pytest.approx([*np.arange(1, 61) / 60, 1])
+    assert seen == [61], "all of a file's shares come before its answer"
+    told.clear()
+    list(predict_files(opener, sounds[3:6], Wish(hop=1.0), progress=told.append))
+    assert told == sorted(told)
+    assert {1, 2, 3} <= set(told)
+    assert not [done for done in told if 1 < done < 2], "4.wav can't be read"
+    told.clear()
+    list(predict_files(opener, sounds, Wish(), workers=2, progress=told.append))
+    assert told == list(range(1, 9))

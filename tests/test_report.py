@@ -446,7 +446,9 @@ def test_write_makes_both_files_and_nothing_else(tmp_path: Path) -> None:
     assert path.read_text(encoding="utf-8") == render(report, examples()[:1])
     back = json.loads((path.parent / "report.json").read_text(encoding="utf-8"))
     assert back["history"]["student cp_mobile"][3]["val_loss"] is None
-    del back["history"], report["history"]
+    assert back["examples"][0]["picture"].startswith("data:image/png;base64,")
+    assert render(back) == path.read_text(encoding="utf-8"), "the page is made from report.json alone"
+    del back["history"], back["examples"], report["history"]
     assert back == report
 
 

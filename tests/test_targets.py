@@ -50,6 +50,13 @@ def test_a_target_gets_a_bundle_of_its_own(run: Path) -> None:
         golden = np.load(bundle.folder / "golden.npz")
         assert {f"scores_{precision}" for precision in bundle.graphs} < set(golden.files)
     assert (run / "bundle" / "bundle.json").read_bytes() == before, "the run's own bundle stays"
+    assert answer["report"] == str(run / "report.html")
+    report = json.loads((run / "report.json").read_text())
+    assert [export["target"] for export in report["exports"]] == ["arm", "tensorrt"]
+    assert [graph["ran_with"] for graph in report["exports"][1]["graphs"]] == ["onnxruntime"] * 3
+    page = (run / "report.html").read_text()
+    assert 'id="exports"' in page
+    assert page.count("<img ") == len(report["examples"]) > 0, "the rest of the report is as it was"
     assert edgeaudio("predict", run / "exports" / "arm", run / "stages", expect=2).stderr.startswith("error")
 
 
@@ -58,6 +65,9 @@ def test_a_finished_export_is_not_redone(run: Path) -> None:
     done = edgeaudio("export", run, "--target", "arm")
     assert "(already done)" in done.stderr
     assert "file, front end included" in done.stdout
+    edgeaudio("export", run)  # writes the whole report, as distill does
+    report = json.loads((run / "report.json").read_text())
+    assert "arm" in [export["target"] for export in report["exports"]]
 
 
 def test_an_unknown_target_is_a_sentence(run: Path) -> None:

@@ -35,16 +35,18 @@ class Eager:
             ) from error
         from edgeaudio.frontend import build_front_end
         from edgeaudio.models import build
+        from edgeaudio.training.stored import load_network
 
         self._torch = torch
         recipe, weights = _found(bundle)
         self.trained = weights is not None
         self._front_end = build_front_end(bundle.frontend)
-        model: Any = build(recipe.model.name, len(bundle.labels), **recipe.model.options)
-        if weights is not None:
-            from safetensors.torch import load_file
-
-            model.load_state_dict(load_file(weights))
+        classes = len(bundle.labels)
+        model: Any = (
+            build(recipe.model.name, classes, **recipe.model.options)
+            if weights is None
+            else load_network(recipe.model, classes, weights)
+        )
         self._model = model.eval()
 
     def use(self, threads: int) -> None:
@@ -63,13 +65,14 @@ def _found(bundle: Bundle) -> tuple[Recipe, Path | None]:
     """The recipe of a bundle's network, and its trained weights where the bundle lies in a run."""
     from edgeaudio.recipes import load_recipe
     from edgeaudio.training.job import JOB_FILE, load_job
-    from edgeaudio.training.stages import WEIGHTS
+    from edgeaudio.training.stored import shipped_weights
 
     folder = bundle.folder.resolve()
     for run in (folder.parent, folder.parent.parent):  # RUN/bundle, RUN/exports/TARGET
         if (run / JOB_FILE).is_file():
-            trained = sorted(run.glob(f"stages/student-*/{WEIGHTS}"), key=lambda path: path.stat().st_mtime)
-            return load_job(run).student, trained[-1] if trained else None
+            job = load_job(run)
+            trained = shipped_weights(run, job)
+            return job.student, trained[-1] if trained else None
     try:
         return load_recipe(bundle.name, "students"), None
     except RecipeError as error:

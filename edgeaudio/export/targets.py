@@ -27,6 +27,8 @@ WRITERS = {
     "executorch": "executorch",
 }
 """Runtime → module of this package that writes its files."""
+ONNX_RUNTIMES = tuple(name for name, writer in WRITERS.items() if writer in ("onnx_graphs", "tensorrt"))
+"""Their files are ONNX graphs, with integers of our own quantiser."""
 EXTRAS = {
     "litert_torch": "litert-export",
     "ai_edge_quantizer": "litert-export",
@@ -52,6 +54,9 @@ class Pieces:
     """``log_mel`` → ``scores`` and ``logits``, in float32, batch norms folded."""
     calibration: NDArray[np.float32]
     """Training windows `(windows, samples)` that integer ranges are taken from."""
+    integers: onnx.ModelProto | None = None
+    """The network in the target's integers, for the runtimes that read ONNX files; None lets the writer find
+    them from the calibration windows."""
     metadata: dict[str, object] = field(default_factory=dict)
     """Written into the graph where its format has a place for it."""
 

@@ -14,18 +14,16 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeaudio.bundle import graph_file
 from edgeaudio.config import Target
 from edgeaudio.errors import BoundError
 from edgeaudio.export import onnx as graphs
+from edgeaudio.export.onnx_graphs import integers
 from edgeaudio.export.targets import Pieces
 from edgeaudio.export.tensorrt_build import build_engine, can_build
 from edgeaudio.export.tensorrt_check import SUMMING, check
-from edgeaudio.frontend import build_front_end
-from edgeaudio.quantization import quantize
 
 HALF_MAX = float(np.finfo(np.float16).max)
 
@@ -70,12 +68,6 @@ def fixed(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
     inferred = onnx.shape_inference.infer_shapes(copy, check_type=True, strict_mode=True, data_prop=True)
     del inferred.graph.value_info[:]  # each follows from the inputs
     return inferred
-
-
-def integers(pieces: Pieces, target: Target) -> onnx.ModelProto:
-    """The network with Q/DQ before its weighted operators, ranges taken from the calibration windows."""
-    log_mels = build_front_end(pieces.spec)(torch.from_numpy(pieces.calibration)).numpy()
-    return quantize(pieces.network, log_mels, target).model
 
 
 def half(network: onnx.ModelProto) -> onnx.ModelProto:

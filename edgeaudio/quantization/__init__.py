@@ -7,17 +7,20 @@ to a float network. Batch norms are folded beforehand; the softmax and the front
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import onnx
 
 from edgeaudio.config import Target
 from edgeaudio.errors import BoundError
+from edgeaudio.quantization.bias import correct_biases
+from edgeaudio.quantization.equalise import equalise
 from edgeaudio.quantization.grids import Floats, Quantiser, activation_grid
+from edgeaudio.quantization.kept_float import keep_float
 from edgeaudio.quantization.observers import Observed, observe
 from edgeaudio.quantization.placement import Placement, named, place
 from edgeaudio.quantization.spec import QuantSpec
-from edgeaudio.quantization.writing import fit_weights, write
+from edgeaudio.quantization.writing import fit_weights, with_constants, write
 
 __all__ = ["QuantSpec", "Quantised", "quantize"]
 
@@ -30,12 +33,13 @@ class Quantised:
     """``log_mel`` → ``scores``, ``logits``, with Q/DQ pairs."""
     source: onnx.ModelProto
     """The float network as the techniques left it; `model` is this one, rounded."""
+    original: onnx.ModelProto
+    """The float network as it came, its nodes named; equalised where that was asked for."""
     placement: Placement
     activations: dict[str, Quantiser]
     weights: dict[str, Quantiser]
     observed: dict[str, Observed]
     warnings: tuple[str, ...] = ()
-    techniques: tuple[str, ...] = field(default=())
 
 
 def quantize(
@@ -55,18 +59,33 @@ def quantize(
     """
     spec = spec or QuantSpec()
     source = named(model)
-    if spec.weight_bits < 8:
-        return _weights_alone(source, target, spec)
+    if spec.equalise:
+        source = equalise(source)
+    original = source
     placement = place(source, target, spec.float_layers)
+    if spec.weight_bits < 8:  # what counts is their bytes, and everything is computed in float
+        placement = Placement({}, placement.layers, integer_biases=False)
     if not placement.layers:
         raise BoundError(
             f"no layer of this network can be in integers for {target.name}; export it in float instead"
         )
     observed = observe(source, list(placement.readers), log_mels)
     activations = ranges(placement, observed, target, spec)
-    weights = fit_weights(source, placement, activations, target)
+    weights = fit_weights(source, placement, activations, target, spec.weight_bits)
+    rounded: dict[str, Floats] = {}
+    if spec.rounding == "adaptive":
+        from edgeaudio.quantization.rounding import adapt_rounding  # needs torch, the rest doesn't
+
+        rounded = adapt_rounding(source, placement, activations, weights, log_mels)
+    elif spec.bias_correction:  # adapted weights leave no mean error, and correcting it would only add noise
+        source, placement = correct_biases(source, placement, activations, weights, log_mels, rounded)
+    source = with_constants(source, rounded)
     integer = write(source, placement, activations, weights)
-    return Quantised(integer, source, placement, activations, weights, observed, _warnings(observed))
+    if spec.float_layers:
+        integer = keep_float(integer)
+    return Quantised(
+        integer, source, original, placement, activations, weights, observed, _warnings(observed)
+    )
 
 
 def ranges(
@@ -80,14 +99,6 @@ def ranges(
             first = placement.same[first]
         found[tensor] = observed[first].fit(grid, spec.observer, spec.percentile)
     return found
-
-
-def _weights_alone(source: onnx.ModelProto, target: Target, spec: QuantSpec) -> Quantised:
-    """Weights in a few bits, everything computed in float: what counts is their bytes."""
-    everything = place(source, target, spec.float_layers)
-    placement = Placement({}, everything.layers, integer_biases=False)
-    weights = fit_weights(source, placement, {}, target, spec.weight_bits)
-    return Quantised(write(source, placement, {}, weights), source, placement, {}, weights, {})
 
 
 def _warnings(observed: dict[str, Observed]) -> tuple[str, ...]:

@@ -129,6 +129,8 @@ def observe(model: onnx.ModelProto, tensors: Sequence[str], inputs: Floats) -> d
             "the calibration clips give NaN or infinite log-mels; look at them with: edgeaudio data inspect"
         )
     seen = {name: Observed() for name in tensors}
+    if not seen:
+        return seen
     for values in tensors_of(model, tensors, inputs):
         for name, observed in seen.items():
             observed.ends(values[name])

@@ -23,7 +23,7 @@ def tensors_of(
         model: a graph with one input.
         names: its tensors; the input's own name is allowed.
         inputs: `(windows, …)`.
-        batch: windows in a run.
+        batch: windows in a run; a graph that takes a fixed number gets that many.
 
     Yields:
         name → `(≤ batch, …)`; only one run's tensors are held in memory.
@@ -40,7 +40,14 @@ def tensors_of(
     session = onnxruntime.InferenceSession(
         shown.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
+    batch = batch_of(model, batch)
     for start in range(0, len(inputs), batch):
         piece = np.ascontiguousarray(inputs[start : start + batch])
         values = dict(zip(wanted, session.run(wanted, {given: piece}), strict=True))
         yield values | ({given: piece} if given in names else {})
+
+
+def batch_of(model: onnx.ModelProto, wanted: int = BATCH) -> int:
+    """Windows that a graph takes at once: as many as wanted, unless their number is fixed in it."""
+    axes = model.graph.input[0].type.tensor_type.shape.dim
+    return int(axes[0].dim_value or wanted) if axes else wanted

@@ -34,6 +34,8 @@ class QuantSpec:
     """8, or 4: weights alone are stored in 4 bits, and all is computed in float."""
     float_layers: tuple[str, ...] = ()
     """Nodes of the network that stay in float."""
+    scan: bool = False
+    """Put every layer alone into integers, to show which bears them badly."""
     epochs: int = 6
     """``qat``: passes over the training windows."""
     learning_rate: float = 1e-4

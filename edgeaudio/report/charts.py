@@ -193,6 +193,30 @@ def bars(values: Sequence[tuple[str, float | None]], maximum: float, title: str)
     return head + Markup("").join(rows) + Markup("</svg>")
 
 
+def columns(counts: Sequence[float], css: str, title: str) -> Markup:
+    """A small histogram, one column beside the other, drawn on a logarithmic scale.
+
+    Args:
+        counts: how many values lie in each step; equal steps.
+        css: the class that gives the colour.
+        title: what a pointer shows.
+    """
+    heights = [math.log1p(max(count, 0.0)) for count in counts]
+    most = max(heights, default=0.0) or 1.0
+    rects = [
+        Markup('<rect class="bar {}" x="{}" y="{:.1f}" width="1" height="{:.1f}"/>').format(
+            css, place, 24 - 24 * height / most, 24 * height / most
+        )
+        for place, height in enumerate(heights)
+        if height
+    ]
+    head = Markup(
+        '<svg class="columns" viewBox="0 0 {} 24" width="{}" height="24" preserveAspectRatio="none" '
+        'role="img"><title>{}</title>'
+    ).format(len(counts), len(counts), title)
+    return head + Markup("").join(rects) + Markup("</svg>")
+
+
 # --- frame -----------------------------------------------------------------------------------------------
 
 

@@ -25,12 +25,13 @@ try:
 except ModuleNotFoundError as missing:
     raise MissingExtraError("the report needs Jinja2; pip install 'edgeaudio[train]'") from missing
 
-from edgeaudio.report.charts import bars
+from edgeaudio.report.charts import bars, columns
 from edgeaudio.report.formats import FILTERS
 from edgeaudio.report.spectrogram import spectrogram
 from edgeaudio.report.view import context
 
 SCHEMA = 1
+REPORT = "report.json"
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,26 @@ def render(report: dict[str, Any], spectrograms: Sequence[Example] = ()) -> str:
             f"the report has schema {report.get('schema')!r}, this edgeaudio draws schema {SCHEMA}; "
             "render it with the edgeaudio that wrote it"
         )
-    pictures = [(example, spectrogram(example.log_mel)) for example in spectrograms]
-    return _environment().get_template("report.html.j2").render(context(report), examples=pictures)
+    return _environment().get_template("report.html.j2").render(context(_with_pictures(report, spectrograms)))
+
+
+def _with_pictures(report: dict[str, Any], spectrograms: Sequence[Example]) -> dict[str, Any]:
+    """The report with its examples drawn: so it is all that the page is made from."""
+    if not spectrograms:
+        return report
+    return {
+        **report,
+        "examples": [
+            {
+                "label": example.label,
+                "path": example.path,
+                "predicted": example.predicted,
+                "score": example.score,
+                "picture": spectrogram(example.log_mel),
+            }
+            for example in spectrograms
+        ],
+    }
 
 
 @functools.cache
@@ -79,7 +98,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(FILTERS)
-    environment.globals.update(bars=bars)
+    environment.globals.update(bars=bars, columns=columns)
     return environment
 
 
@@ -92,10 +111,11 @@ def write(report: dict[str, Any], folder: Path, spectrograms: Sequence[Example] 
     Raises:
         EdgeAudioError: the report is of another schema.
     """
-    html = render(report, spectrograms)
+    report = _with_pictures(report, spectrograms)
+    html = render(report)
     data = json.dumps(_without_nan(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     folder.mkdir(parents=True, exist_ok=True)
-    _replace(folder / "report.json", data)
+    _replace(folder / REPORT, data)
     _replace(folder / "report.html", html)
     return folder / "report.html"
 

@@ -15,6 +15,7 @@ from edgeaudio.complexity import differences, load_limits, official, onnx_graph,
 from edgeaudio.config import FrontEndSpec
 from edgeaudio.models import build
 from edgeaudio.predictor import Predictor
+from edgeaudio.report.exports import exports
 from edgeaudio.report.page import Example
 from edgeaudio.training.distill import Outcome
 
@@ -49,12 +50,16 @@ def summarise(outcome: Outcome) -> dict[str, Any]:
             for name, recipe in [
                 *((f"teacher.{k}", teacher) for k, teacher in enumerate(job.teachers, 1)),
                 ("student", job.student),
+                *([("prune", job.student)] if "prune" in stages else []),
             ]
         },
         "test": outcome.measured["test"],
         "parity": outcome.measured["parity"],
+        "pruning": stages["prune"].result if "prune" in stages else None,
+        "quantisation": stages["quantize"].result,
         "complexity": _complexity(outcome),
         "latency": _latency(outcome),
+        "exports": exports(outcome.folder),
         "bundle": {
             "path": (outcome.folder / "bundle").as_posix(),
             "files": [{"name": name, **facts} for name, facts in bundle.files.items()],
@@ -160,9 +165,7 @@ def _complexity(outcome: Outcome) -> dict[str, Any]:
         for layer in outcome.count.layers
         if layer.params or layer.macs
     ]
-    student = outcome.job.student.model
-    network = build(student.name, len(outcome.clips.classes), **student.options)
-    truly = true(network, outcome.count.input_shape)
+    truly = true(outcome.network, outcome.count.input_shape)
     graph = onnx_graph(outcome.bundle.graph_path("int8"))
     memory, whole = peak_memory(graph.without_front_end()), peak_memory(graph)
     return {

@@ -24,6 +24,9 @@ def context(report: dict[str, Any]) -> dict[str, Any]:
     return {
         **report,
         "steps": _steps(models),
+        "alone": {
+            row["node"]: row["snr_db"] for row in (report.get("quantisation") or {}).get("sensitivity") or []
+        },
         "headline": _headline(models),
         "limits_kept": _limits_kept(report.get("verdict") or {}),
         "fastest": _latency_row((report.get("latency") or {}).get("rows") or []),

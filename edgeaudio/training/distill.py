@@ -1,6 +1,7 @@
 """The main job, stage by stage: data → teachers → logits → student → graphs → integers → proof → bundle.
 
-`run` is the walk; what each stage does stands in `stages.py`, in the same order.
+`run` is the walk; what each stage does stands in `stages.py`, in the same order. A student may be pruned
+before its graphs are written.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from edgeaudio.console import Console
 from edgeaudio.data import readers
 from edgeaudio.data.clips import Clips
 from edgeaudio.errors import BoundError, DataError, EdgeAudioError
+from edgeaudio.training import pruning
 from edgeaudio.training.chain import Chain, Stage, locked, publish
 from edgeaudio.training.job import RUN_TABLE, Job
 from edgeaudio.training.stages import INTEGER, Stages
+from edgeaudio.training.stored import WEIGHTS, load_network
 from edgeaudio.training.windows import WindowSet
 
 
@@ -46,6 +49,12 @@ class Outcome:
         test = {clip.fold for clip in self.clips if clip.split == "test"}
         rest = {clip.fold for clip in self.clips if clip.split != "test"}
         return next(iter(test)) if len(test) == 1 and not test & rest and "" not in test else None
+
+    @property
+    def network(self) -> models.Model:
+        """The student as it is shipped, pruned where it was, on the CPU."""
+        path = self.stages[self.job.shipped_stage].folder / WEIGHTS
+        return load_network(self.job.student.model, len(self.clips.classes), path)
 
     @property
     def measured(self) -> dict[str, Any]:
@@ -82,8 +91,8 @@ def run(
         folder: the run; a job found half-done there goes on.
         device: ``auto``, ``cpu`` or ``cuda``.
         console: shows progress.
-        until: the last stage to do: ``student``, ``measure``, ``bundle``, or ``target`` to export the
-            student to `targets` and nothing else.
+        until: the last stage to do: ``student`` (and its pruning), ``measure``, ``bundle``, or ``target`` to
+            export the student to `targets` and nothing else.
         force: a stage to redo, with all that follow it.
         strict: raise where parity breaks; else return without a bundle, with `broken` telling why.
         targets: what ``until="target"`` exports to, each into ``exports/NAME`` of the run.
@@ -120,20 +129,23 @@ def run(
         if teachers and job.student.distill.teacher_mode == "cached":
             done["logits"] = work.logits(teachers)
             answers = [done["logits"]]
-        done["student"] = work.train("student", job.student, answers)
+        done["student"] = student = work.train("student", job.student, answers)
+        if job.prune.limits is not None:
+            done["prune"] = student = work.prune(student, answers)
+            count, verdict = outcome.count, outcome.verdict = counted(job, outcome.network, console)
         if until == "student":
             return outcome
-        done["export"] = work.export(done["student"])
+        done["export"] = work.export(student)
         if until == "target":
             for target in targets:
-                stage = work.target(done["student"], done["export"], target, verdict)
+                stage = work.target(student, done["export"], target, verdict)
                 done[f"target.{target.name}"] = stage
                 _publish_target(stage, target, folder / "exports" / target.name, strict, runtime_folder)
             return outcome
         done["quantize"] = work.quantize(done["export"])
         graph = done["quantize"].folder / INTEGER
-        outcome.verdict = verdict = measured_verdict(job, len(table.classes), count, graph)
-        done["measure"] = work.measure(teachers, done["student"], done["export"], done["quantize"])
+        outcome.verdict = verdict = measured_verdict(job, len(table.classes), count, graph, outcome.network)
+        done["measure"] = work.measure(teachers, student, done["export"], done["quantize"])
         if outcome.broken and strict:
             raise BoundError(f"{outcome.broken[0]}; the earlier bundle is left as it was")
         if until == "measure" or outcome.broken:
@@ -177,8 +189,33 @@ def _broken(parity: list[dict[str, Any]]) -> list[str]:
 def check_limits(
     job: Job, classes: int, console: Console
 ) -> tuple[complexity.Count, complexity.Verdict | None]:
-    """Count the student and hold it against the rules, before hours are spent on one that can't pass."""
+    """Count the student and hold it against the rules, before hours are spent on one that can't pass.
+
+    One that is to be pruned may be over them, as long as pruning can bring it down.
+    """
     model = models.build(job.student.model.name, classes, **job.student.model.options)
+    if job.prune.limits is None:
+        return counted(job, model, console)
+    shape = job.student.counted_shape
+    limits = pruning.rule_sets(job.prune, job.limits)
+    pruning.check_reachable(model, shape, job.prune, limits)
+    count = complexity.official(model, shape)
+    console.stage(
+        "limits",
+        f"{count.params:,} parameters and {count.macs / 1e6:.2f} M MACs, to be pruned to "
+        f"{' and '.join(each.name for each in limits)}",
+    )
+    return count, None
+
+
+def counted(
+    job: Job, model: models.Model, console: Console
+) -> tuple[complexity.Count, complexity.Verdict | None]:
+    """Count a network and hold it against the job's rules.
+
+    Raises:
+        BoundError: it is over the limits.
+    """
     count = complexity.official(model, job.student.counted_shape)
     if job.limits is None:
         return count, None
@@ -191,9 +228,16 @@ def check_limits(
 
 
 def measured_verdict(
-    job: Job, classes: int, count: complexity.Count, graph: Path
+    job: Job, classes: int, count: complexity.Count, graph: Path, network: models.Model | None = None
 ) -> complexity.Verdict | None:
     """The verdict on the graph that is shipped, with its flash and RAM.
+
+    Args:
+        job: limits, and the network where none is given.
+        classes: number of classes.
+        count: of the network, by the official counter.
+        graph: that is shipped.
+        network: what the graph was made of, where it isn't as wide as its recipe says.
 
     Raises:
         BoundError: they are over the limits, which could not be known before.
@@ -201,10 +245,10 @@ def measured_verdict(
     if job.limits is None:
         return None
     memory = complexity.peak_memory(complexity.onnx_graph(graph).without_front_end())
-    model = models.build(job.student.model.name, classes, **job.student.model.options)
+    network = network or models.build(job.student.model.name, classes, **job.student.model.options)
     verdict = complexity.check(
         count, job.limits, bits=8, flash=memory.flash_bytes, ram=memory.arena_bytes,
-        true=complexity.true(model, count.input_shape),
+        true=complexity.true(network, count.input_shape),
     )  # fmt: skip
     if verdict.over:
         raise BoundError(f"{verdict.sentence} (--limits none ships it all the same)")

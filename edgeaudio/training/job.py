@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgeaudio.config import Recipe, Target
+from edgeaudio.config import PruneSpec, Recipe, Target
 from edgeaudio.data.readers import CsvColumns
 from edgeaudio.errors import EdgeAudioError, RecipeError
+from edgeaudio.quantization.spec import QuantSpec
 from edgeaudio.recipes import from_table, recipe_from_table, recipe_to_table
 
 JOB_FILE, RUN_TABLE = "job.json", "clips.csv"
@@ -31,12 +32,18 @@ class Job:
     """The integers it is quantised to."""
     limits: str | None = "dcase2024"
     """Rule set by name or path; None holds it against nothing."""
+    prune: PruneSpec = field(default_factory=PruneSpec)
+    """How far the trained student is pruned, and how."""
     fold: str | None = None
     """Fold that is held out as test."""
     seed: int = 0
     """Of every random draw."""
     calibration: int = 256
-    """Training windows that the integer ranges are taken from."""
+    """Training windows that the integer ranges are taken from, as many of each class."""
+    calibration_list: str | None = None
+    """CSV of training clips that are calibrated with instead."""
+    quantisation: QuantSpec = field(default_factory=QuantSpec)
+    """How the integers are found."""
     max_drop: float = 0.02
     """Loss of accuracy that quantisation may cost, as a share of 1; one clip is always allowed."""
     columns: CsvColumns = field(default_factory=CsvColumns)
@@ -62,6 +69,11 @@ class Job:
                 )
 
     @property
+    def shipped_stage(self) -> str:
+        """Name of the stage whose weights are shipped."""
+        return "student" if self.prune.limits is None else "prune"
+
+    @property
     def window(self) -> int:
         """Samples in one inference."""
         return self.student.window_samples
@@ -81,6 +93,8 @@ class Job:
             if recipe.weights:
                 words += ["--from", f"{recipe.name}={recipe.weights}"]
         words += ["--limits", self.limits or "none", "--target", self.target.name, "--seed", str(self.seed)]
+        if self.prune.limits is not None:
+            words += ["--prune-to", self.prune.limits]
         for setting in self.settings:
             words += ["--set", setting]
         if self.fold is not None:
@@ -102,7 +116,9 @@ class Job:
             "student": {"name": self.student.name, **recipe_to_table(self.student)},
             "teachers": [{"name": t.name, **recipe_to_table(t)} for t in self.teachers],
             "target": asdict(self.target),
+            "prune": asdict(self.prune),
             "columns": asdict(self.columns),
+            "quantisation": asdict(self.quantisation),
             "settings": list(self.settings),
         }
         path = folder / JOB_FILE
@@ -142,7 +158,9 @@ def _job(table: dict[str, Any], path: Path, recipe: Callable[[dict[str, Any]], R
             "student": recipe(table["student"]),
             "teachers": tuple(recipe(part) for part in table["teachers"]),
             "target": from_table(Target, table["target"], path.name),
+            "prune": from_table(PruneSpec, table.get("prune", {}), path.name),
             "columns": CsvColumns(**table["columns"]),
+            "quantisation": from_table(QuantSpec, table.get("quantisation", {}), path.name),
             "settings": tuple(table["settings"]),
         }
     )

@@ -12,8 +12,8 @@ import onnx
 import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save
-from torch import Tensor, nn
+from safetensors.torch import load_file
+from torch import nn
 
 from edgeaudio import __version__, complexity, models, weights
 from edgeaudio.bundle import Bundle
@@ -26,19 +26,27 @@ from edgeaudio.data.inspect import inspect
 from edgeaudio.errors import RecipeError, did_you_mean
 from edgeaudio.export import onnx as graphs
 from edgeaudio.export.package import model_card, write_bundle
-from edgeaudio.export.targets import Pieces
-from edgeaudio.frontend import build_front_end
-from edgeaudio.quantization import quantize
+from edgeaudio.export.targets import ONNX_RUNTIMES, Pieces
+from edgeaudio.training import pruning
+from edgeaudio.training.calibration import (
+    CALIBRATION,
+    calibration_hash,
+    calibration_table,
+    draw_calibration,
+    listed_calibration,
+)
 from edgeaudio.training.chain import Chain, Stage
+from edgeaudio.training.integers import find_integers, in_words
 from edgeaudio.training.job import Job
 from edgeaudio.training.loop import CHECKPOINT, fit
 from edgeaudio.training.measure import measure
 from edgeaudio.training.metrics import clip_metrics
+from edgeaudio.training.stored import WEIGHTS, load_network, save_tensors
 from edgeaudio.training.targets import export_target
 from edgeaudio.training.teaching import CachedTeacher, LiveTeacher, Teacher
 from edgeaudio.training.windows import WindowSet, vote, window_logits
 
-WEIGHTS, LOGITS, TABLE = "model.safetensors", "logits.safetensors", "clips.csv"
+LOGITS, TABLE = "logits.safetensors", "clips.csv"
 FRONT_END, MODEL, FLOAT, INTEGER = "frontend.onnx", "network.onnx", "model.onnx", "model.int8.onnx"
 GOLDEN_WINDOWS = 4
 
@@ -52,6 +60,7 @@ class Stages:
     def __init__(self, job: Job, chain: Chain, device: str, console: Console) -> None:
         self.job, self.chain, self.console = job, chain, console
         self._accelerator = device
+        self._pruned = ""  # the section of the card
         self._device = make_fabric(device, "32").device
 
     def data(self, table: Clips) -> Stage:
@@ -99,12 +108,8 @@ class Stages:
         def make(folder: Path) -> dict[str, Any]:
             torch.manual_seed(seed)
             model = self._start(recipe)
-            fabric = make_fabric(self._accelerator, recipe.train.precision)
-            history = fit(
-                model, recipe, self.sets["train"], self.sets["val"], len(self.clips.classes),
-                folder, fabric, seed, self._teacher(recipe, answers), self.console, name,
-            )  # fmt: skip
-            _save_tensors(model.state_dict(), folder / WEIGHTS)
+            history = self._fit(model, recipe, folder, name, self._teacher(recipe, answers))
+            save_tensors(model.state_dict(), folder / WEIGHTS)
             return {"history": history, "test": self._test(model, recipe.frontend)}
 
         outcome_only = replace(
@@ -115,6 +120,35 @@ class Stages:
         (stage.folder / CHECKPOINT).unlink(missing_ok=True)
         test = stage.result["test"]
         self._say(stage, f"{recipe.name}: {_percent(test['accuracy'])} on {test['clips']} held-out clips")
+        return stage
+
+    def prune(self, student: Stage, answers: list[Stage]) -> Stage:
+        """Take filters out of the trained student until it fits, and train on after each step."""
+        job, recipe = self.job, self.job.student
+        limits = pruning.rule_sets(job.prune, job.limits)
+
+        def make(folder: Path) -> dict[str, Any]:
+            teacher = self._teacher(recipe, answers)
+
+            def tune(model: models.Model, milder: Recipe, part: Path, name: str) -> list[dict[str, Any]]:
+                return self._fit(model, milder, part, name, teacher)
+
+            def validate(model: models.Model) -> float:
+                scores = self._test(model.to(self._device), recipe.frontend, "val")
+                model.cpu()
+                return float(scores["accuracy"])
+
+            model, pruned = pruning.prune_in_steps(
+                self._load(recipe, student).cpu(), recipe, job.prune, limits, folder,
+                tune, validate, len(self.clips.classes),
+            )  # fmt: skip
+            save_tensors(model.state_dict(), folder / WEIGHTS)
+            return {**pruned, "test": self._test(model.to(self._device), recipe.frontend)}
+
+        settings = [replace(job.prune, limits=None), limits, pruning.pruning_version()]
+        stage = self.chain.run("prune", settings, [student, *answers], make, resumable=True)
+        self._pruned = pruning.to_markdown(stage.result)
+        self._say(stage, pruning.in_words(stage.result))
         return stage
 
     def logits(self, teachers: list[Stage]) -> Stage:
@@ -128,7 +162,7 @@ class Stages:
                 for recipe, stage in zip(recipes, teachers, strict=True)
             ]
             mean = torch.stack(each).mean(0)
-            _save_tensors({"train": mean}, folder / LOGITS)
+            save_tensors({"train": mean}, folder / LOGITS)
             scores = clip_metrics(vote(mean.softmax(1), train.grid).numpy(), train.targets.numpy())
             return {"windows": len(mean), "train_accuracy": scores.accuracy}
 
@@ -158,17 +192,16 @@ class Stages:
         job = self.job
 
         def make(folder: Path) -> dict[str, Any]:
-            waveforms = self._calibration()
-            log_mels = build_front_end(job.student.frontend)(waveforms).numpy()
-            network = quantize(onnx.load(export.folder / MODEL), log_mels, job.target).model
+            network, found = self._integers(onnx.load(export.folder / MODEL), job.target, folder)
             front_end = onnx.load(export.folder / FRONT_END)
             graphs.save(graphs.join(front_end, network, self._metadata()), folder / INTEGER)
-            return {"bytes": (folder / INTEGER).stat().st_size, "calibration_windows": len(waveforms)}
+            return {"bytes": (folder / INTEGER).stat().st_size, **found}
 
-        stage = self.chain.run("quantize", [job.target, job.calibration, job.seed], [export], make)
-        self._say(
-            stage, f"{job.target.name} integers, {stage.result['calibration_windows']} calibration windows"
-        )
+        settings = [job.target, *self._quantisation()]
+        stage = self.chain.run("quantize", settings, [export], make)
+        for warning in stage.result["warnings"]:
+            self.console.warn(warning)
+        self._say(stage, f"{job.target.name} integers, {in_words(stage.result)}")
         return stage
 
     def measure(self, teachers: list[Stage], student: Stage, export: Stage, integer: Stage) -> Stage:
@@ -202,6 +235,7 @@ class Stages:
         def make(folder: Path) -> dict[str, Any]:
             draft = replace(
                 self._draft(folder, verdict),
+                default_graph="fp32" if integer.result["speed"]["keep_float"] else "int8",
                 metrics={
                     "clips": test.grid.clips,
                     "accuracy": {"fp32": accuracy["student ONNX"], "int8": accuracy["student int8"]},
@@ -234,9 +268,11 @@ class Stages:
                 model=model,
                 front_end=onnx.load(export.folder / FRONT_END),
                 network=network,
-                calibration=self._calibration().numpy(),
+                calibration=self.sets["train"].waveform(self._calibration()).numpy(),
                 metadata=self._metadata(),
             )
+            if "int8" in target.precisions and target.runtime in ONNX_RUNTIMES:
+                pieces = replace(pieces, integers=self._integers(network, target, folder)[0])
             exported = export_target(
                 pieces, target, self.sets["test"], job.max_drop, self._golden(),
                 self._draft(folder, verdict), self._card,
@@ -244,7 +280,7 @@ class Stages:
             return exported.to_json()
 
         settings = [
-            target, job.calibration, job.seed, job.max_drop, self._texts(),
+            target, *self._quantisation(), self._texts(),
             verdict.to_json() if verdict else None,
         ]  # fmt: skip
         stage = self.chain.run("target", settings, [student, export], make)
@@ -267,6 +303,15 @@ class Stages:
         )  # fmt: skip
         return model.train()
 
+    def _fit(
+        self, model: models.Model, recipe: Recipe, folder: Path, name: str, teacher: Teacher | None
+    ) -> list[dict[str, Any]]:
+        return fit(
+            model, recipe, self.sets["train"], self.sets["val"], len(self.clips.classes), folder,
+            make_fabric(self._accelerator, recipe.train.precision), _stage_seed(self.job.seed, name),
+            teacher, self.console, name,
+        )  # fmt: skip
+
     def _teacher(self, recipe: Recipe, answers: list[Stage]) -> Teacher | None:
         temperature, train = recipe.distill.temperature, self.sets["train"]
         if not answers:
@@ -279,20 +324,39 @@ class Stages:
         return LiveTeacher(models, train, temperature, self._device)
 
     def _load(self, recipe: Recipe, stage: Stage) -> models.Model:
-        model = self._build(recipe)
-        model.load_state_dict(load_file(stage.folder / WEIGHTS))
-        return model.eval().to(self._device)
+        path = stage.folder / WEIGHTS
+        return load_network(recipe.model, len(self.clips.classes), path).to(self._device)
 
-    def _test(self, model: nn.Module, spec: FrontEndSpec) -> dict[str, Any]:
-        test = self.sets["test"]
+    def _test(self, model: nn.Module, spec: FrontEndSpec, split: str = "test") -> dict[str, Any]:
+        test = self.sets[split]
         logits = window_logits(model, test, spec, self._device)
         return clip_metrics(vote(logits.softmax(1), test.grid).numpy(), test.targets.numpy()).to_json()
 
-    def _calibration(self) -> Tensor:
-        """Training windows `(windows, samples)` that integer ranges are taken from."""
-        train = self.sets["train"]
-        rng = np.random.default_rng([self.job.seed, 11])
-        return train.waveform(np.sort(rng.permutation(len(train))[: self.job.calibration]))
+    def _calibration(self) -> NDArray[np.int64]:
+        """Training windows that integer ranges are taken from."""
+        job, train = self.job, self.sets["train"]
+        if job.calibration_list is None:
+            return draw_calibration(train, job.calibration, job.seed)
+        return listed_calibration(Path(job.calibration_list), self.clips, train)
+
+    def _quantisation(self) -> list[Any]:
+        """What decides the integers beside the target."""
+        job = self.job
+        chosen = calibration_table(self._calibration(), self.clips, self.sets["train"])
+        return [job.quantisation, calibration_hash(chosen), job.seed, job.max_drop]
+
+    def _integers(
+        self, network: onnx.ModelProto, target: Target, folder: Path
+    ) -> tuple[onnx.ModelProto, dict[str, Any]]:
+        """The network in a target's integers, and how they were found."""
+        index, job = self._calibration(), self.job
+        table = calibration_table(index, self.clips, self.sets["train"])
+        (folder / CALIBRATION).write_text(table, encoding="utf-8")
+        quantised, found = find_integers(
+            network, index, self.sets["train"], self.sets["val"], job, target, self.console
+        )
+        found["calibration"] = {"windows": len(index), "hash": calibration_hash(table), "list": CALIBRATION}
+        return quantised.model, found
 
     def _golden(self) -> NDArray[np.float32]:
         """Held-out windows that are shipped with their scores."""
@@ -313,7 +377,8 @@ class Stages:
 
     def _card(self, draft: Bundle, sizes: dict[str, int]) -> str:
         teachers = [teacher.name for teacher in self.job.teachers]
-        return model_card(draft, self.job.student, teachers, self.job.data.name, sizes)
+        card = model_card(draft, self.job.student, teachers, self.job.data.name, sizes)
+        return card + self._pruned
 
     def _texts(self) -> list[Any]:
         """What a card says that no earlier stage depends on."""
@@ -364,11 +429,6 @@ def _stage_seed(seed: int, name: str) -> int:
 def _content(checkpoint: str) -> str:
     """SHA-256 of the checkpoint that a recipe starts from; empty without one."""
     return file_hash(weights.resolve(checkpoint)) if checkpoint else ""
-
-
-def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    # not save_file: a full disk must be an ordinary OSError
-    path.write_bytes(save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}))
 
 
 def _percent(share: float) -> str:

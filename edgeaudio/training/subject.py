@@ -23,6 +23,7 @@ from edgeaudio.errors import RecipeError
 from edgeaudio.models import MODELS, build
 from edgeaudio.recipes import find_recipe, load_recipe, parse_value
 from edgeaudio.training.job import JOB_FILE, load_job
+from edgeaudio.training.stored import load_network, shipped_weights
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,11 @@ def _from_run(folder: Path) -> Subject | GraphFile:
     job = load_job(run)
     if not manifest.is_file():
         raise RecipeError(f"{run} has no bundle yet; finish it, or ask about the recipe {job.student.name}")
-    return _from_recipe(job.student, len(json.loads(manifest.read_text(encoding="utf-8"))["labels"]))
+    classes = len(json.loads(manifest.read_text(encoding="utf-8"))["labels"])
+    if job.prune.limits is None:
+        return _from_recipe(job.student, classes)
+    network = load_network(job.student.model, classes, shipped_weights(run, job)[-1])
+    return Subject(job.student.name, network, job.student.counted_shape)
 
 
 def _is_recipe(name: str) -> bool:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from edgeaudio.audio import audible, cut_windows, load_mono, window_power, window_starts
 from edgeaudio.config import FrontEndSpec
 from edgeaudio.frontend import build_front_end
+from edgeaudio.models.shapes import fit_shapes
 
 StateDict = Mapping[str, Tensor]
 GENERAL = "general"
@@ -52,6 +53,8 @@ class Settings:
     """Keyword arguments of the architecture."""
     bits: int
     """Bits of a weight: 16 or 32."""
+    pruned: bool = False
+    """Whether the weights are narrower than the options say."""
 
     @classmethod
     def from_json(cls, table: Mapping[str, Any]) -> Settings:
@@ -68,6 +71,8 @@ class Settings:
         root = __name__.removesuffix(".export.challenge.inference")  # edgeaudio, or where this was carried to
         module = importlib.import_module(f"{root}.models.{self.module}")
         network: nn.Module = getattr(module, self.architecture)(len(self.labels), **self.options)
+        if self.pruned:
+            fit_shapes(network, weights)
         network.load_state_dict(dict(weights))
         return network.eval().requires_grad_(False).to(TYPES[self.bits])
 

@@ -21,7 +21,7 @@ from edgeaudio.errors import BundleError, EdgeAudioError
 from edgeaudio.export.challenge.inference import GENERAL, Settings, StateDict, System
 from edgeaudio.frontend import build_front_end
 from edgeaudio.training.job import Job, load_job
-from edgeaudio.training.stages import WEIGHTS
+from edgeaudio.training.stored import shipped_weights
 
 _SAME = 1e-3
 """Scores of the stored network and of the bundle's float graph differ by less."""
@@ -56,11 +56,19 @@ class Finished:
             labels=bundle.labels, window=bundle.window_samples, hop=bundle.hop_samples,
             frontend=bundle.frontend, module=cls.__module__.removeprefix("edgeaudio.models."),
             architecture=cls.__name__, options=dict(spec.options), bits=bits,
+            pruned=self._pruned,
         )  # fmt: skip
+
+    @property
+    def _pruned(self) -> bool:
+        return self.job.prune.limits is not None
 
     @functools.cached_property
     def network(self) -> nn.Module:
-        """The architecture, untrained, in float32: what can be counted before the weights are looked for."""
+        """The network in float32: untrained, so that it can be counted before the weights are looked for, or
+        with its weights where pruning left it narrower than its recipe says."""
+        if self._pruned:
+            return self.settings(32).network(self.weights())
         spec = self.job.student.model
         return models.build(spec.name, len(self.bundle.labels), **spec.options)
 
@@ -86,7 +94,7 @@ class Finished:
         golden = np.load(self.bundle.folder / GOLDEN)
         mel = build_front_end(self.bundle.frontend)(torch.from_numpy(golden["waveforms"]))
         distances = {}
-        for path in sorted((self.folder / "stages").glob(f"student-*/{WEIGHTS}")):
+        for path in shipped_weights(self.folder, self.job):
             with contextlib.suppress(RuntimeError), torch.no_grad():  # entries of another architecture
                 scores = self.settings(32).network(load_file(path))(mel).softmax(1).numpy()
                 distances[path] = float(np.abs(scores - golden["scores_fp32"]).max())

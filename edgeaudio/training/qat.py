@@ -1,0 +1,111 @@
+"""Quantisation-aware training: the network learns on with the rounding in place.
+
+The graph that is trained is the exported one, so batch norms are folded already. That is on purpose: the
+weights that are rounded while training are then the very ones that ship, whereas a batch norm that still
+moved would rescale them with every batch; after a full training its statistics are settled anyway.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from lightning_fabric import Fabric
+
+from edgeaudio.config import Recipe, Target
+from edgeaudio.console import Console
+from edgeaudio.export.onnx import LOG_MEL, LOGITS
+from edgeaudio.quantization import Quantised
+from edgeaudio.quantization.interpreter import Interpreter
+from edgeaudio.quantization.spec import QuantSpec
+from edgeaudio.quantization.writing import fit_weights, with_constants, write
+from edgeaudio.training.loop import fit
+from edgeaudio.training.metrics import clip_metrics
+from edgeaudio.training.teaching import LiveTeacher
+from edgeaudio.training.windows import WindowSet, vote
+
+BATCH = 32
+
+
+def train_integers(
+    quantised: Quantised,
+    target: Target,
+    spec: QuantSpec,
+    train: WindowSet,
+    val: WindowSet,
+    recipe: Recipe,
+    seed: int,
+    console: Console | None = None,
+    network: onnx.ModelProto | None = None,
+    folder: Path | None = None,
+) -> Quantised:
+    """Train a network in integers by the answers of the float network, and keep its best epoch.
+
+    The float network answers live, on the very view that the network in integers hears, by the recipe's
+    augmentation, distillation temperature and weight of the hard labels. The learning rate falls along a
+    cosine to zero, so that weights and activation ranges, which learn too, come to rest. The network as it
+    was given counts as epoch 0: on validation it can't get worse.
+
+    Args:
+        quantised: after post-training quantisation.
+        target: its integers.
+        spec: epochs and learning rate.
+        train: windows to learn from.
+        val: windows that choose the epoch, by the log loss of the clips.
+        recipe: front end, augmentation, batches, distillation.
+        seed: of every draw; the same seed gives the same integers on a CPU.
+        console: shows progress.
+        network: the float network that answers; `quantised.source` if None.
+        folder: where a checkpoint is kept after each epoch, and continued if one is found; nowhere if None.
+
+    Returns:
+        The same graph with other numbers.
+
+    Raises:
+        BoundError: the network holds an operator that can't be trained.
+        RecipeError: the loss isn't finite.
+    """
+    student = Interpreter(quantised.source, quantised.placement, quantised.activations, quantised.weights)
+    fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
+    teacher = LiveTeacher(
+        [(Interpreter(network or quantised.source), recipe.frontend)],
+        train, recipe.distill.temperature, fabric.device, recipe.train.micro_batch,
+    )  # fmt: skip
+    schedule = replace(
+        recipe.train, epochs=spec.epochs, learning_rate=spec.learning_rate, warmup_epochs=0.0,
+        final_lr_ratio=0.0, ema_decay=0.0,
+    )  # fmt: skip
+    some = train.mel_source(recipe.frontend, fabric.device)(np.arange(1))
+    classes = student(some).shape[1]
+    with tempfile.TemporaryDirectory() as passing:
+        fit(
+            student, replace(recipe, train=schedule), train, val, classes, folder or Path(passing), fabric,
+            seed, teacher, console, "integers",
+        )  # fmt: skip
+    trained = _with_numbers(quantised, student, target)
+    before, after = (log_loss(each.model, val, recipe) for each in (quantised, trained))
+    return trained if after < before else quantised
+
+
+def log_loss(model: onnx.ModelProto, windows: WindowSet, recipe: Recipe) -> float:
+    """Of the clips, as ONNX Runtime computes the graph ``log_mel`` → ``logits``."""
+    source = windows.mel_source(recipe.frontend, torch.device("cpu"))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    logits = np.concatenate(
+        [session.run([LOGITS], {LOG_MEL: source(block).numpy()})[0] for block in windows.blocks(BATCH)]
+    )
+    scores = vote(torch.from_numpy(logits).softmax(1), windows.grid)
+    return clip_metrics(scores.numpy(), windows.targets.numpy()).log_loss
+
+
+def _with_numbers(quantised: Quantised, student: Interpreter, target: Target) -> Quantised:
+    source = with_constants(quantised.source, student.constants())
+    activations = student.quantisers()
+    weights = fit_weights(source, quantised.placement, activations, target)
+    model = write(source, quantised.placement, activations, weights)
+    return replace(quantised, model=model, source=source, activations=activations, weights=weights)
