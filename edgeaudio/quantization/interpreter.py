@@ -45,8 +45,8 @@ class Interpreter(nn.Module):
 
     Weights and biases of its layers are parameters, all other constants stay. Where it is rounded, a weight's
     scale follows the weight at each pass, by the rule of `fit_weight`. An activation's step is a parameter
-    too, as its logarithm relative to the quantiser given; the zero point stays, so both ends of the range move
-    alike.
+    too, as its logarithm relative to the quantiser given; the zero point stays, so both ends of the range
+    move alike.
     """
 
     def __init__(

@@ -36,9 +36,9 @@ class QuantSpec:
     """Nodes of the network that stay in float."""
     scan: bool = False
     """Put every layer alone into integers, to show which bears them badly."""
-    epochs: int = 6
+    epochs: int = 3
     """``qat``: passes over the training windows."""
-    learning_rate: float = 1e-4
+    learning_rate: float = 3e-5
     """``qat``: peak of the schedule."""
 
     def __post_init__(self) -> None:

@@ -22,6 +22,7 @@ from edgeaudio.console import Console
 from edgeaudio.export.onnx import LOG_MEL, LOGITS
 from edgeaudio.quantization import Quantised
 from edgeaudio.quantization.interpreter import Interpreter
+from edgeaudio.quantization.kept_float import keep_float
 from edgeaudio.quantization.spec import QuantSpec
 from edgeaudio.quantization.writing import fit_weights, with_constants, write
 from edgeaudio.training.loop import fit
@@ -46,10 +47,12 @@ def train_integers(
 ) -> Quantised:
     """Train a network in integers by the answers of the float network, and keep its best epoch.
 
-    The float network answers live, on the very view that the network in integers hears, by the recipe's
-    augmentation, distillation temperature and weight of the hard labels. The learning rate falls along a
-    cosine to zero, so that weights and activation ranges, which learn too, come to rest. The network as it
-    was given counts as epoch 0: on validation it can't get worse.
+    The float network answers live, on the very view that the network in integers hears, and its answers are
+    all that is learnt from: labels would pull towards another network than the one that was measured, and so
+    would mixed or blanked windows, which leaves shifts and changes of level as augmentation. AdamW at
+    ``spec.learning_rate`` falls along a cosine to zero over ``spec.epochs`` epochs, so that weights and
+    activation ranges, which learn too, come to rest. The network as it was given counts as epoch 0: on
+    validation it can't get worse.
 
     Args:
         quantised: after post-training quantisation.
@@ -70,6 +73,11 @@ def train_integers(
         BoundError: the network holds an operator that can't be trained.
         RecipeError: the loss isn't finite.
     """
+    faithful = replace(
+        recipe,
+        distill=replace(recipe.distill, hard_label_weight=0.0),
+        augment=replace(recipe.augment, mixup_alpha=0.0, freq_mixstyle_p=0.0, freq_mask=0),
+    )
     student = Interpreter(quantised.source, quantised.placement, quantised.activations, quantised.weights)
     fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
     teacher = LiveTeacher(
@@ -84,10 +92,10 @@ def train_integers(
     classes = student(some).shape[1]
     with tempfile.TemporaryDirectory() as passing:
         fit(
-            student, replace(recipe, train=schedule), train, val, classes, folder or Path(passing), fabric,
+            student, replace(faithful, train=schedule), train, val, classes, folder or Path(passing), fabric,
             seed, teacher, console, "integers",
         )  # fmt: skip
-    trained = _with_numbers(quantised, student, target)
+    trained = _with_numbers(quantised, student, target, spec)
     before, after = (log_loss(each.model, val, recipe) for each in (quantised, trained))
     return trained if after < before else quantised
 
@@ -103,9 +111,11 @@ def log_loss(model: onnx.ModelProto, windows: WindowSet, recipe: Recipe) -> floa
     return clip_metrics(scores.numpy(), windows.targets.numpy()).log_loss
 
 
-def _with_numbers(quantised: Quantised, student: Interpreter, target: Target) -> Quantised:
+def _with_numbers(quantised: Quantised, student: Interpreter, target: Target, spec: QuantSpec) -> Quantised:
     source = with_constants(quantised.source, student.constants())
     activations = student.quantisers()
     weights = fit_weights(source, quantised.placement, activations, target)
     model = write(source, quantised.placement, activations, weights)
+    if spec.float_layers:
+        model = keep_float(model)
     return replace(quantised, model=model, source=source, activations=activations, weights=weights)
