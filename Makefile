@@ -13,7 +13,7 @@ demo $(DEMO_BUNDLE): $(STAMP)  ## the main job on the built-in synthetic scenes
 	$(BIN)/edgeaudio distill --demo -o runs/demo
 
 test: $(STAMP)  ## the test suite, on all cores
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --durations=15
 
 runtimes: $(STAMP)  ## the tools of LiteRT and ExecuTorch too (2 GB): their tests then run
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[litert-export,executorch]'

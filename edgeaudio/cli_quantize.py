@@ -201,6 +201,8 @@ def _for_other_runtime(
     as_json: bool,
     console: Console,
 ) -> None:
+    from dataclasses import replace
+
     from edgeaudio.export.targets import ONNX_RUNTIMES
     from edgeaudio.report.exports import refresh
     from edgeaudio.training.distill import run
@@ -210,7 +212,8 @@ def _for_other_runtime(
             "a run's own bundle is for ONNX Runtime; leave --keep out, and "
             f"{folder}/exports/{target.name} is written"
         )
-    if target.runtime not in ONNX_RUNTIMES and job.quantisation != type(job.quantisation)():
+    changed = replace(job.quantisation, scan=False) != type(job.quantisation)()
+    if target.runtime not in ONNX_RUNTIMES and changed:
         raise EdgeAudioError(
             f"{target.name} files are quantised by that runtime's own tools, which know none of these "
             "options; leave them out, or use x86, arm, openvino, tensorrt or browser"

@@ -76,9 +76,13 @@ def test_an_unknown_target_is_a_sentence(run: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
-def test_a_run_is_made_for_onnx_runtime_first(run: Path, tmp_path: Path) -> None:
-    done = edgeaudio("quantize", run, "--target", "litert", expect=2)
-    assert "edgeaudio export RUN --target litert" in done.stderr
+def test_other_runtimes_are_quantised_into_the_exports(run: Path) -> None:
+    told = json.loads(edgeaudio("quantize", run, "--target", "tensorrt", "--json").stdout)
+    assert set(told["files"]) == {"fp32", "fp16", "int8"}
+    assert (run / "exports" / "tensorrt" / "calibration.csv").is_file()
+    done = edgeaudio("quantize", run, "--target", "litert", "--method", "qat", expect=2)
+    assert "quantised by that runtime's own tools" in done.stderr
+    assert "leave --keep out" in edgeaudio("quantize", run, "--target", "openvino", "--keep", expect=2).stderr
 
 
 def test_the_browser_gets_a_page(run: Path, tmp_path: Path) -> None:
