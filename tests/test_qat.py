@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ SLOW = {
     "bc_resnet_2", "bc_resnet_3", "bc_resnet_8", "cnn10", "cnn14", "cp_mobile_16", "cp_mobile_32", "dymn04",
     "dymn10", "mn04", "mn10", "passt_s", "passt_s_10s",
 }  # fmt: skip
-"""Recipes that take long to export, and bring no operator that the others don't have, dymn's apart."""
+"""Recipes that take long to export; they run with EDGEAUDIO_ALL_RECIPES=1."""
 STUDENTS = [path for path in RECIPES if path.parent.name == "students"]
 WINDOW = 320 * (FRAMES - 1)
 RECIPE = Recipe(
@@ -77,9 +78,9 @@ def rounding(quantised: Quantised) -> Interpreter:
 
 
 def cases(paths: list[Path]) -> list[Any]:
-    """Recipes as cases of a test, the slow ones marked."""
-    marks = {True: [pytest.mark.slow], False: []}
-    return [pytest.param(p, id=p.stem, marks=marks[p.stem in SLOW]) for p in paths]
+    """Recipes as cases of a test, without the slow ones unless they are asked for."""
+    everything = "EDGEAUDIO_ALL_RECIPES" in os.environ
+    return [pytest.param(p, id=p.stem) for p in paths if everything or p.stem not in SLOW]
 
 
 def exported(path: Path) -> tuple[onnx.ModelProto, np.ndarray]:
