@@ -22,6 +22,7 @@ from edgeaudio.models import build
 from edgeaudio.quantization import Quantised, QuantSpec, quantize
 from edgeaudio.quantization.grids import Grid, bias_integers, snr_db
 from edgeaudio.quantization.kept_float import keep_float
+from edgeaudio.quantization.layers import layer_rows
 from edgeaudio.quantization.observers import BINS, SAMPLES, Observed, observe
 from edgeaudio.quantization.optimised import optimised
 from edgeaudio.quantization.writing import constants, fit_weight, weight_grid, with_constants, write
@@ -437,7 +438,13 @@ def test_a_network_without_layers_for_integers_is_refused() -> None:
 
 def test_weights_are_stored_in_the_bits_that_are_asked_for() -> None:
     net = separable()
-    model = quantize(net, CALIBRATION, X86, QuantSpec(weight_bits=4)).model
+    quantised = quantize(net, CALIBRATION, X86, QuantSpec(weight_bits=4))
+    model = quantised.model
+    rows = layer_rows(quantised, TEST)
+    assert [(row["bits"], row["in_float"], row["range"]) for row in rows] == [
+        (32, True, None),
+        *[(4, False, None)] * 3,
+    ]
     stored = [t for t in model.graph.initializer if t.data_type == onnx.TensorProto.INT4 and len(t.dims) > 1]
     assert len(stored) == 3
     assert logits_snr(net, model, TEST) > 8

@@ -60,7 +60,7 @@ def layer_rows(
                 "output_snr_db": _finite(snr[node.name]),
                 **_range(quantised, tensor),
                 "weight_histogram": _histogram(weight),
-                "activation_histogram": quantised.observed[tensor].histogram(BINS) if tensor else None,
+                "activation_histogram": _seen(quantised, tensor),
             }
         )
     return rows
@@ -101,8 +101,12 @@ def _output_snr(
     }
 
 
+def _seen(quantised: Quantised, tensor: str | None) -> dict[str, Any] | None:
+    return quantised.observed[tensor].histogram(BINS) if tensor in quantised.observed else None
+
+
 def _range(quantised: Quantised, tensor: str | None) -> dict[str, Any]:
-    if tensor is None:
+    if tensor not in quantised.activations:  # weights alone are in integers
         return {"range": None, "clipped": None}
     low, high = _ends(quantised.activations[tensor])
     return {"range": [low, high], "clipped": _clipped(quantised.observed[tensor], low, high)}

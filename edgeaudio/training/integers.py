@@ -68,7 +68,10 @@ def find_integers(
     if drop > allowed:
         quantised, steps = mixed(network, log_mels, target, spec, lost, allowed)
     shown = log_mels[np.linspace(0, len(log_mels) - 1, min(SHOWN, len(log_mels))).astype(int)]
-    runs = optimised(quantised.model, target, spec.float_layers + tuple(step["layer"] for step in steps))
+    floats = [*spec.float_layers, *(step["layer"] for step in steps)]
+    if spec.weight_bits < 8:  # weights alone are in integers, and nothing is computed in them
+        floats += [layer.node for layer in quantised.placement.layers]
+    runs = optimised(quantised.model, target, tuple(floats))
     return quantised, {
         "method": spec.method,
         "observer": spec.observer,
