@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from edgeaudio import models
-from edgeaudio.export.onnx import LOG_MEL, LOGITS, export_model
+from edgeaudio.export.onnx import LOGITS, export_model
 from edgeaudio.latency import Call, cpu_name, interleaved
 from edgeaudio.quantization import quantize
 from edgeaudio.quantization.optimised import optimised
@@ -53,14 +53,8 @@ def row(name: str) -> str:
             path = Path(scratch, f"{precision}.onnx")
             path.write_bytes(graph.SerializeToString())
             for runtime in ("onnxruntime", "openvino"):
-                if runtime == "openvino":
-                    calls[f"{runtime} {precision}"] = partial(
-                        open_graph(runtime, path, 1).run, LOGITS, noise[:1]
-                    )
-                else:
-                    calls[f"{runtime} {precision}"] = partial(
-                        _session(path).run, [LOGITS], {LOG_MEL: noise[:1]}
-                    )
+                run = open_graph(runtime, path, 1).run
+                calls[f"{runtime} {precision}"] = partial(run, LOGITS, noise[:1])
         times = {key: float(np.median(values)) for key, values in interleaved(calls, RUNS).items()}
     floats = optimised(integer, target).float_convolutions
     cells = [name]
@@ -68,15 +62,6 @@ def row(name: str) -> str:
         fp32, int8 = times[f"{runtime} fp32"], times[f"{runtime} int8"]
         cells += [f"{fp32:.2f} / {int8:.2f}", f"{fp32 / int8:.2f} ×"]
     return "| " + " | ".join([*cells, f"{len(floats)} convolution(s)"]) + " |"
-
-
-def _session(path: Path):  # type: ignore[no-untyped-def]
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 if __name__ == "__main__":

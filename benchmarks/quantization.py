@@ -22,26 +22,29 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 
+from edgeaudio.config import STAGES
 from edgeaudio.console import Console
-from edgeaudio.data import readers, splits, waveforms
-from edgeaudio.export.onnx import LOG_MEL, LOGITS, export_model
+from edgeaudio.data import readers
+from edgeaudio.export.onnx import export_model
 from edgeaudio.frontend import build_front_end
 from edgeaudio.quantization import Quantised, QuantSpec, quantize
 from edgeaudio.quantization.grids import snr_db
 from edgeaudio.quantization.speed import model_speed
 from edgeaudio.recipes import load_target
 from edgeaudio.training.calibration import draw_calibration
+from edgeaudio.training.chain import Chain
 from edgeaudio.training.job import Job, load_job
-from edgeaudio.training.qat import train_integers
+from edgeaudio.training.qat import network_logits, train_integers
+from edgeaudio.training.stages import Stages
 from edgeaudio.training.stored import load_network, shipped_weights
-from edgeaudio.training.windows import WindowSet, vote
+from edgeaudio.training.windows import vote
 
 X86 = load_target("x86")
 PER_TENSOR = replace(X86, per_channel=False)
 PLAIN = QuantSpec(observer="minmax", bias_correction=False)
+DEFAULTS = "least squares + bias correction, the defaults"
 TECHNIQUES: dict[str, tuple[Any, QuantSpec]] = {
     "per tensor, min–max": (PER_TENSOR, PLAIN),
     "per tensor, min–max, equalised": (PER_TENSOR, replace(PLAIN, equalise=True)),
@@ -49,12 +52,11 @@ TECHNIQUES: dict[str, tuple[Any, QuantSpec]] = {
     "per channel, percentile": (X86, replace(PLAIN, observer="percentile")),
     "per channel, least squares": (X86, replace(PLAIN, observer="mse")),
     "min–max + bias correction": (X86, replace(PLAIN, bias_correction=True)),
-    "least squares + bias correction": (X86, QuantSpec(observer="mse", bias_correction=True)),
     "least squares + adaptive rounding": (X86, QuantSpec(observer="mse", rounding="adaptive")),
     "input layer in integers too": (replace(X86, float_input_layer=False), QuantSpec()),
     "4-bit weights, all else float": (X86, QuantSpec(weight_bits=4)),
-    "the same + adaptive rounding": (X86, QuantSpec(weight_bits=4, rounding="adaptive")),
-    "the defaults": (X86, QuantSpec()),
+    "4-bit weights + adaptive rounding": (X86, QuantSpec(weight_bits=4, rounding="adaptive")),
+    DEFAULTS: (X86, QuantSpec()),
     "QAT": (X86, QuantSpec(method="qat")),
 }
 
@@ -120,29 +122,19 @@ class Run:
     def __init__(self, folder: Path) -> None:
         self.job: Job = load_job(folder)
         spec = self.job.student.frontend
-        clips, waves = waveforms.prepare(
-            readers.read(self.job.data, self.job.columns), spec.sample_rate, Console(quiet=True)
-        )
-        clips = splits.split(clips, self.job.seed, self.job.fold)
-
-        def windows(split: str, hop: int) -> WindowSet:
-            return WindowSet(waves, clips.split_indices(split), clips.targets, self.job.window, hop)
-
-        self.train = windows("train", self.job.window // 4)
-        self.val, self.test = windows("val", self.job.hop), windows("test", self.job.hop)
+        work = Stages(self.job, Chain(folder, STAGES), "cpu", Console(quiet=True))
+        work.data(readers.read(self.job.data, self.job.columns))
+        clips, self.train, self.val, self.test = work.clips, *(work.sets[s] for s in ("train", "val", "test"))
         student = self.job.student.model
         model = load_network(student, len(clips.classes), shipped_weights(folder, self.job)[-1])
         self.network = export_model(model, self.job.student.input_shape)
         chosen = draw_calibration(self.train, self.job.calibration, self.job.seed)
         self.calibration = build_front_end(spec)(self.train.waveform(chosen)).numpy()
-        self.log_mels = self.test.mel_source(spec, torch.device("cpu"))(np.arange(len(self.test))).numpy()
         self.exact = self.logits(self.network)
 
     def logits(self, model: onnx.ModelProto) -> np.ndarray:
         """Of all test windows."""
-        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-        parts = range(0, len(self.log_mels), 16)
-        return np.concatenate([session.run([LOGITS], {LOG_MEL: self.log_mels[i : i + 16]})[0] for i in parts])
+        return network_logits(model, self.test, self.job.student.frontend)
 
     def right(self, model: onnx.ModelProto) -> int:
         """Test clips that it gets right."""
@@ -192,9 +184,11 @@ def table(rows: list[dict[str, Any]]) -> str:
         lines.append(f"| {technique} | " + " | ".join(cells) + " |")
 
     def ratio(row: dict[str, Any]) -> float:
-        speed = row["techniques"]["the defaults"]["speed"]
+        speed = row["techniques"][DEFAULTS]["speed"]
         return float(speed["fp32_ms"] / speed["int8_ms"])
 
+    sizes = [f"{by_student[name][0]['techniques'][DEFAULTS]['weight_bytes']:,} B" for name in names]
+    lines.append("| integer weights in the graph | " + " | ".join(sizes) + " |")
     ratios = [f"{mean(name, ratio):.2f} ×" for name in names]
     lines.append("| network, fp32 time over int8 time | " + " | ".join(ratios) + " |")
     return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,9 +20,12 @@ from edgeaudio.cli_options import (
 from edgeaudio.cli_run import answer, write_report
 from edgeaudio.console import Console
 from edgeaudio.errors import EdgeAudioError
+from edgeaudio.recipes import load_target
 
 if TYPE_CHECKING:
+    from edgeaudio.config import Target
     from edgeaudio.quantization.spec import QuantSpec
+    from edgeaudio.training.job import Job
 
 
 def quantize(
@@ -102,63 +106,20 @@ def quantize(
     need_training()
     console = Console(quiet)
     if subject.suffix == ".onnx":
-        from edgeaudio.quantization.foreign import quantize_file
-
-        if calibration_data is None:
-            raise EdgeAudioError(
-                f"{subject} needs real inputs to take its ranges from; name a folder with --calibration-data"
-            )
         if keep or calibration_list is not None:
             raise EdgeAudioError("--keep and --calibration-list go with a run, not with an ONNX file")
-        spec = _spec(None, changes)
-        found = quantize_file(
-            subject, calibration_data, output or subject.with_suffix(".int8.onnx"), target or "x86", spec,
-            sample_rate, max_drop, console,
+        _file(
+            subject, calibration_data, output, target or "x86", _spec(None, changes), sample_rate, max_drop,
+            as_json, console,
         )  # fmt: skip
-        if as_json:
-            print_json(found)
-            return
-        _say_file(found)
         return
     if calibration_data is not None or sample_rate is not None or output is not None:
         raise EdgeAudioError(
             "--calibration-data, --sample-rate and --output go with MODEL.onnx, not with a run"
         )
-    _of_run(
-        subject,
-        target,
-        changes,
-        max_drop,
-        calibration,
-        calibration_list,
-        keep,
-        device,
-        force,
-        as_json,
-        console,
-    )
-
-
-def _of_run(
-    folder: Path,
-    target: str | None,
-    changes: dict[str, Any],
-    max_drop: float | None,
-    calibration: int | None,
-    calibration_list: Path | None,
-    keep: bool,
-    device: str,
-    force: str | None,
-    as_json: bool,
-    console: Console,
-) -> None:
-    from dataclasses import replace
-
-    from edgeaudio.recipes import load_target
-    from edgeaudio.training.distill import run
     from edgeaudio.training.job import load_job
 
-    job = load_job(folder)
+    job = load_job(subject)
     job = replace(job, quantisation=_spec(job.quantisation, changes))
     if max_drop is not None:
         job = replace(job, max_drop=max_drop / 100)
@@ -166,54 +127,49 @@ def _of_run(
         job = replace(job, calibration=calibration, calibration_list=None)
     if calibration_list is not None:
         job = replace(job, calibration_list=str(calibration_list.absolute()))
-    chosen = load_target(target) if target is not None else job.target
-    if chosen.runtime != "onnxruntime":
-        _for_other_runtime(job, folder, chosen, keep, device, force, as_json, console)
-        return
-    job = replace(job, target=chosen)
+    chosen = job.target if target is None else load_target(target)
+    if chosen.runtime == "onnxruntime":
+        _own(replace(job, target=chosen), subject, keep, device, force, as_json, console)
+    elif keep:
+        raise EdgeAudioError(
+            "a run's own bundle is for ONNX Runtime; leave --keep out, and "
+            f"{subject}/exports/{chosen.name} is written"
+        )
+    else:
+        _exported(job, subject, chosen, device, force, as_json, console)
+
+
+def _own(
+    job: Job, folder: Path, keep: bool, device: str, force: str | None, as_json: bool, console: Console
+) -> None:
+    """For ONNX Runtime: shown, or made the run's own bundle."""
+    from edgeaudio.training.distill import run
+
     outcome = run(job, folder, device, console, "bundle" if keep else "measure", force, keep_job=keep)
-    found = outcome.stages["quantize"].result
     if keep:
         answer(outcome, write_report(outcome), as_json)
         return
+    models, parity = outcome.measured["models"], outcome.measured["parity"]
+    found = outcome.stages["quantize"].result
     if as_json:
-        print_json(
-            {
-                "models": outcome.measured["models"],
-                "parity": outcome.measured["parity"],
-                "quantisation": found,
-            }
-        )
+        print_json({"models": models, "parity": parity, "quantisation": found})
         return
-    for row in outcome.measured["models"]:
+    for row in models:
         typer.echo(f"{row['role']:14} {100 * row['accuracy']:6.2f} %")
     _say_found(found)
     typer.echo("the run's bundle is as it was; --keep makes this its own")
 
 
-def _for_other_runtime(
-    job: Any,
-    folder: Path,
-    target: Any,
-    keep: bool,
-    device: str,
-    force: str | None,
-    as_json: bool,
-    console: Console,
+def _exported(
+    job: Job, folder: Path, target: Target, device: str, force: str | None, as_json: bool, console: Console
 ) -> None:
-    from dataclasses import replace
-
+    """For another runtime: a bundle of its own among the run's exports."""
     from edgeaudio.export.targets import ONNX_RUNTIMES
+    from edgeaudio.quantization.spec import QuantSpec
     from edgeaudio.report.exports import refresh
     from edgeaudio.training.distill import run
 
-    if keep:
-        raise EdgeAudioError(
-            "a run's own bundle is for ONNX Runtime; leave --keep out, and "
-            f"{folder}/exports/{target.name} is written"
-        )
-    changed = replace(job.quantisation, scan=False) != type(job.quantisation)()
-    if target.runtime not in ONNX_RUNTIMES and changed:
+    if target.runtime not in ONNX_RUNTIMES and replace(job.quantisation, scan=False) != QuantSpec():
         raise EdgeAudioError(
             f"{target.name} files are quantised by that runtime's own tools, which know none of these "
             "options; leave them out, or use x86, arm, openvino, tensorrt or browser"
@@ -229,9 +185,32 @@ def _for_other_runtime(
     typer.echo(f"{folder / 'exports' / target.name}")
 
 
-def _spec(before: QuantSpec | None, changes: dict[str, Any]) -> QuantSpec:
-    from dataclasses import replace
+def _file(
+    path: Path,
+    data: Path | None,
+    output: Path | None,
+    target: str,
+    spec: QuantSpec,
+    sample_rate: int | None,
+    max_drop: float | None,
+    as_json: bool,
+    console: Console,
+) -> None:
+    from edgeaudio.quantization.foreign import quantize_file
 
+    if data is None:
+        raise EdgeAudioError(
+            f"{path} needs real inputs to take its ranges from; name a folder with --calibration-data"
+        )
+    output = output or path.with_suffix(".int8.onnx")
+    found = quantize_file(path, data, output, target, spec, sample_rate, max_drop, console)
+    if as_json:
+        print_json(found)
+    else:
+        _say_file(found)
+
+
+def _spec(before: QuantSpec | None, changes: dict[str, Any]) -> QuantSpec:
     from edgeaudio.quantization.spec import QuantSpec
 
     return replace(
@@ -251,7 +230,7 @@ def _say_found(found: dict[str, Any]) -> None:
     for step in found["steps"]:
         typer.echo(
             f"{'back in float':14} {step['layer']}: "
-            f"{100 * step['drop']:.2f} points lost on validation windows"
+            f"{-100 * step['drop']:+.2f} points on validation windows with it in float"
         )
     for sentence in found["runs_as"]["findings"]:
         typer.echo(f"{'note':14} {sentence}")

@@ -16,7 +16,6 @@ from edgeaudio.errors import BoundError
 from edgeaudio.quantization.bias import correct_biases
 from edgeaudio.quantization.equalise import equalise
 from edgeaudio.quantization.grids import Floats, Quantiser, activation_grid
-from edgeaudio.quantization.kept_float import keep_float
 from edgeaudio.quantization.observers import Observed, observe
 from edgeaudio.quantization.placement import Placement, named, place
 from edgeaudio.quantization.spec import QuantSpec
@@ -78,11 +77,9 @@ def quantize(
 
         rounded = adapt_rounding(source, placement, activations, weights, log_mels)
     elif spec.bias_correction:  # adapted weights leave no mean error, and correcting it would only add noise
-        source, placement = correct_biases(source, placement, activations, weights, log_mels, rounded)
+        source, placement = correct_biases(source, placement, activations, weights, log_mels)
     source = with_constants(source, rounded)
     integer = write(source, placement, activations, weights)
-    if spec.float_layers:
-        integer = keep_float(integer)
     return Quantised(
         integer, source, original, placement, activations, weights, observed, _warnings(observed)
     )

@@ -10,7 +10,6 @@ here the means are measured rather than derived from batch norms.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -20,7 +19,7 @@ from onnx import numpy_helper
 
 from edgeaudio.quantization.grids import Floats, Quantiser
 from edgeaudio.quantization.placement import Layer, Placement
-from edgeaudio.quantization.running import tensors_of
+from edgeaudio.quantization.running import spread, tensors_of
 from edgeaudio.quantization.stepwise import Stepwise
 from edgeaudio.quantization.writing import constants, with_constants, write
 
@@ -34,7 +33,6 @@ def correct_biases(
     activations: dict[str, Quantiser],
     weights: dict[str, Quantiser],
     inputs: Floats,
-    rounded: Mapping[str, Floats] | None = None,
 ) -> tuple[onnx.ModelProto, Placement]:
     """Give every layer the bias with which its mean output is that of the float network.
 
@@ -47,7 +45,6 @@ def correct_biases(
         activations: tensor → quantiser.
         weights: weight → quantiser.
         inputs: calibration windows `(windows, 1, mels, frames)`.
-        rounded: weights that were rounded otherwise than to the nearest, on the grid of their quantiser.
 
     Returns:
         The float network with other biases, and the placement, which names those that are new: a Conv or Gemm
@@ -55,9 +52,9 @@ def correct_biases(
         or left as it is where there is none.
     """
     model, placement = with_biases(model, placement)
-    inputs = inputs[_spread(len(inputs))]
+    inputs = spread(inputs, WINDOWS)
     exact = _exact_means(model, placement, inputs)
-    integer = write(with_constants(model, dict(rounded or {})), placement, activations, weights)
+    integer = write(model, placement, activations, weights)
     step = Stepwise(integer, placement.layers, inputs)
     values, changed = constants(model), {}
     for layer in placement.layers:
@@ -144,8 +141,3 @@ def _rows(values: Floats, axis: int) -> Floats:
     """`(positions, channels)`."""
     moved = np.moveaxis(values, axis, -1)
     return moved.reshape(-1, moved.shape[-1])
-
-
-def _spread(windows: int) -> NDArray[np.int64]:
-    """Which of so many windows are taken, evenly spread."""
-    return np.linspace(0, windows - 1, min(WINDOWS, windows)).astype(np.int64)

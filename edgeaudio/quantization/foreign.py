@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from edgeaudio.audio import cut_windows, find_files, load_mono, window_starts
 from edgeaudio.console import Console
-from edgeaudio.errors import BoundError, DataError, EdgeAudioError
-from edgeaudio.quantization import Quantised, quantize
+from edgeaudio.errors import DataError, EdgeAudioError
+from edgeaudio.quantization import Quantised
 from edgeaudio.quantization.grids import Floats, snr_db
 from edgeaudio.quantization.layers import layer_rows
 from edgeaudio.quantization.optimised import optimised
@@ -27,6 +27,7 @@ from edgeaudio.quantization.sensitivity import mixed
 from edgeaudio.quantization.spec import QuantSpec
 from edgeaudio.quantization.speed import model_speed
 from edgeaudio.recipes import load_target
+from edgeaudio.runtimes.onnx_runtime import OnnxRuntimeRunner
 
 KEPT_BACK = 4
 """Every so many-th input isn't calibrated with, but compared on."""
@@ -79,10 +80,8 @@ def quantize_file(
     def changed(quantised: Quantised) -> float:
         return 1 - _same(exact, _answers(quantised.model, inputs[back]))
 
-    quantised = quantize(network, inputs[~back], chosen, spec)
-    steps: list[dict[str, Any]] = []
-    if max_drop is not None and changed(quantised) > max_drop / 100:
-        quantised, steps = mixed(network, inputs[~back], chosen, spec, changed, max_drop / 100)
+    allowed = 1.0 if max_drop is None else max_drop / 100
+    quantised, steps = mixed(network, inputs[~back], chosen, spec, changed, allowed)
     rounded = _answers(quantised.model, inputs[back])
     partial = output.with_name(f"{output.name}.partial")
     partial.write_bytes(quantised.model.SerializeToString(deterministic=True))
@@ -95,8 +94,10 @@ def quantize_file(
         "snr_db": snr_db(exact.ravel(), rounded.ravel()),
         "same_answer": _same(exact, rounded),
         "steps": steps,
-        "layers": layer_rows(quantised, inputs[~back][:64], quantised.original),
-        "runs_as": optimised(quantised.model, chosen, spec.float_layers).to_json(),
+        "layers": layer_rows(quantised, inputs[~back][:64]),
+        "runs_as": optimised(
+            quantised.model, chosen, (*spec.float_layers, *(step["layer"] for step in steps))
+        ).to_json(),
         "speed": model_speed(network, quantised.model, inputs[:1]),
         "warnings": list(quantised.warnings),
     }
@@ -122,6 +123,11 @@ def prepared(path: Path) -> onnx.ModelProto:
     if len(inputs) != 1 or inputs[0].type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
         names = ", ".join(value.name for value in inputs)
         raise EdgeAudioError(f"{path} has the inputs {names}; one input of float32 is needed")
+    axes = inputs[0].type.tensor_type.shape.dim
+    if axes and axes[0].dim_value > 1:
+        raise EdgeAudioError(
+            f"{path} takes {axes[0].dim_value} inputs at once; export it for one, or for any number"
+        )
     with tempfile.TemporaryDirectory() as scratch:
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
@@ -190,18 +196,9 @@ def _spelt(shape: list[int]) -> str:
 
 def _answers(model: onnx.ModelProto, inputs: Floats) -> NDArray[np.float32]:
     """The network's first output for each input, flat."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    given = session.get_inputs()[0]
-    fixed = isinstance(given.shape[0], int)
-    size = given.shape[0] if fixed else 16
-    if fixed and size != 1:
-        raise BoundError(f"the network takes {size} inputs at once; export it for one, or for any number")
-    rows = [session.run(None, {given.name: inputs[i : i + size]})[0] for i in range(0, len(inputs), size)]
-    return np.concatenate([row.reshape(len(row), -1) for row in rows])
+    runner = OnnxRuntimeRunner(model.SerializeToString(), 0, "the network")
+    answers = runner.run(model.graph.output[0].name, inputs)
+    return answers.reshape(len(inputs), -1)
 
 
 def _same(exact: NDArray[np.float32], rounded: NDArray[np.float32]) -> float:

@@ -39,7 +39,7 @@ class Grid:
     @property
     def dtype(self) -> np.dtype[Any]:
         """NumPy's type that holds it."""
-        return np.dtype(f"{'' if self.signed else 'u'}int{8 if self.bits <= 8 else 16}")
+        return np.dtype("int8" if self.signed else "uint8")
 
     def fit(self, low: Any, high: Any, axis: int | None = None) -> Quantiser:
         """The quantiser that covers `low` … `high` and zero.
@@ -158,7 +158,11 @@ def bias_integers(bias: Floats, input_scale: float, weight_scale: Floats) -> NDA
 def snr_db(exact: Sequence[float] | NDArray[Any], rounded: Sequence[float] | NDArray[Any]) -> float:
     """Power of the exact values over that of the error, in dB."""
     a, b = np.asarray(exact, np.float64), np.asarray(rounded, np.float64)
-    signal, noise = float(np.vdot(a, a)), float(np.vdot(a - b, a - b))
+    return decibels(float(np.vdot(a, a)), float(np.vdot(a - b, a - b)))
+
+
+def decibels(signal: float, noise: float) -> float:
+    """Ratio of two powers in dB."""
     if noise == 0:
         return float("inf")
     return float(10 * np.log10(signal / noise)) if signal > 0 else float("-inf")

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from edgeaudio.quantization import Quantised
-from edgeaudio.quantization.grids import Floats, Quantiser, snr_db
+from edgeaudio.quantization.grids import Floats, Quantiser, decibels, snr_db
 from edgeaudio.quantization.observers import Observed
 from edgeaudio.quantization.placement import WEIGHTED, Layer
 from edgeaudio.quantization.running import tensors_of
@@ -27,8 +27,8 @@ def layer_rows(
     Args:
         quantised: the network.
         log_mels: windows `(windows, 1, mels, frames)` on which both networks are run.
-        exact: the float network to compare with, whose tensors have the same names; `quantised.source` if
-            None, which already has the techniques' biases and rounded weights.
+        exact: the float network to compare with, whose tensors have the same names; the one that was
+            quantised if None.
 
     Returns:
         Plain JSON values: ``node``, ``op``, ``weight``; ``in_float`` and ``bits`` of the weight;
@@ -37,7 +37,7 @@ def layer_rows(
         calibration values outside it, None where it isn't rounded; ``weight_histogram`` and
         ``activation_histogram``: ``low``, ``high`` and ``counts`` in 64 steps.
     """
-    exact = exact or quantised.source
+    exact = exact or quantised.original
     original = constants(exact)
     layers = {layer.node: layer for layer in quantised.placement.layers}
     nodes = [n for n in exact.graph.node if n.op_type in WEIGHTED and n.input[1] in original]
@@ -95,10 +95,7 @@ def _output_snr(
             a, b = before[name].astype(np.float64), after[rounded[name]].astype(np.float64)
             power[name] += float(np.vdot(a, a))
             noise[name] += float(np.vdot(a - b, a - b))
-    return {
-        node: snr_db([math.sqrt(power[t])], [math.sqrt(power[t]) - math.sqrt(noise[t])])
-        for node, t in results.items()
-    }
+    return {node: decibels(power[t], noise[t]) for node, t in results.items()}
 
 
 def _seen(quantised: Quantised, tensor: str | None) -> dict[str, Any] | None:

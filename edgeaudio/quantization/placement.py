@@ -17,7 +17,7 @@ from edgeaudio.config import Target
 from edgeaudio.export.onnx import LOG_MEL
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-JOINING = ("Add", "AveragePool", "Concat", "GlobalAveragePool", "Mul", "Sigmoid")
+JOINING = ("Add", "AveragePool", "GlobalAveragePool", "Mul", "Sigmoid")
 """Computed in integers where all inputs come from integers."""
 PASSING = (
     "Flatten", "Identity", "MaxPool", "Pad", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze",
@@ -112,7 +112,7 @@ class _Placing:
         self.integer = {node.name for node in weighted}
         self.ends: dict[str, str] = {}  # integer node → the tensor behind it that is rounded
         rounded = {node.input[0] for node in weighted}
-        joins = set(target.quantised_ops) & set(JOINING) - {"Concat"}
+        joins = set(target.quantised_ops) & set(JOINING)
         if joins:
             self._forward(rounded, joins, in_float | first)
         self.placement = self._placed(weighted, rounded, bool(joins))

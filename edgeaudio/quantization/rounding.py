@@ -22,6 +22,7 @@ from torch import Tensor
 from edgeaudio.quantization.bias import WINDOWS
 from edgeaudio.quantization.grids import Floats, Quantiser
 from edgeaudio.quantization.placement import Layer, Placement
+from edgeaudio.quantization.running import spread
 from edgeaudio.quantization.stepwise import Runs, Stepwise
 from edgeaudio.quantization.writing import constants, write
 
@@ -82,7 +83,7 @@ def adapt_rounding(
         weight → float values that lie on the grid of its quantiser, so that `write` with the same quantisers
         stores these very integers.
     """
-    inputs = inputs[np.linspace(0, len(inputs) - 1, min(WINDOWS, len(inputs))).astype(np.int64)]
+    inputs = spread(inputs, WINDOWS)
     values, nodes = constants(model), {node.name: node for node in model.graph.node}
     relus = {node.input[0] for node in model.graph.node if node.op_type == "Relu"}
     uses = [name for node in model.graph.node for name in node.input]

@@ -47,6 +47,11 @@ def tensors_of(
         yield values | ({given: piece} if given in names else {})
 
 
+def spread(windows: Floats, most: int) -> Floats:
+    """At most so many of the windows `(windows, …)`, evenly spread."""
+    return windows[np.linspace(0, len(windows) - 1, min(most, len(windows))).astype(np.int64)]
+
+
 def batch_of(model: onnx.ModelProto, wanted: int = BATCH) -> int:
     """Windows that a graph takes at once: as many as wanted, unless their number is fixed in it."""
     axes = model.graph.input[0].type.tensor_type.shape.dim

@@ -22,7 +22,7 @@ from edgeaudio.quantization.equalise import equalise
 from edgeaudio.quantization.grids import Floats, snr_db
 from edgeaudio.quantization.observers import observe
 from edgeaudio.quantization.placement import Placement, named, place
-from edgeaudio.quantization.running import tensors_of
+from edgeaudio.quantization.running import spread, tensors_of
 from edgeaudio.quantization.writing import fit_weights, write
 
 WINDOWS = 64
@@ -55,7 +55,7 @@ def sensitivity(
     source = named(model)
     if spec.equalise:
         source = equalise(source)
-    log_mels = log_mels[np.linspace(0, len(log_mels) - 1, min(WINDOWS, len(log_mels))).astype(np.int64)]
+    log_mels = spread(log_mels, WINDOWS)
     layers = place(source, target, spec.float_layers).layers
     names = {layer.node for layer in layers}
     alone = {}
@@ -84,6 +84,7 @@ def mixed(
     spec: QuantSpec | None,
     drop_of: Callable[[Quantised], float],
     max_drop: float,
+    train: Callable[[Quantised], Quantised] = lambda quantised: quantised,
 ) -> tuple[Quantised, list[dict[str, Any]]]:
     """Let the most sensitive layers go back to float, one after another, until accuracy is kept.
 
@@ -97,6 +98,7 @@ def mixed(
         spec: technique; its `float_layers` are in float from the start.
         drop_of: fall of accuracy against the float network, as a share, on validation windows.
         max_drop: bound on it.
+        train: what is done to each network once it is quantised; nothing unless told.
 
     Returns:
         The network, and a row for each layer that went back: ``layer``, ``drop`` with it and those before it
@@ -106,13 +108,13 @@ def mixed(
         BoundError: the bound is missed even with a single layer in integers.
     """
     spec = spec or QuantSpec()
-    quantised = quantize(model, log_mels, target, spec)
+    quantised = train(quantize(model, log_mels, target, spec))
     drop, size = drop_of(quantised), quantised.model.ByteSize()
     steps: list[dict[str, Any]] = []
     order = [row["node"] for row in sensitivity(model, log_mels, target, spec)] if drop > max_drop else []
     for node in order[:-1]:
         floats = (*spec.float_layers, *(step["layer"] for step in steps), node)
-        quantised = quantize(model, log_mels, target, replace(spec, float_layers=floats))
+        quantised = train(quantize(model, log_mels, target, replace(spec, float_layers=floats)))
         before, drop = (drop, size), drop_of(quantised)
         size = quantised.model.ByteSize()
         steps.append({"layer": node, "drop": drop, "gained": before[0] - drop, "bytes": size - before[1]})

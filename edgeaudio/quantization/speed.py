@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 
 from edgeaudio.latency import Call, interleaved
 from edgeaudio.quantization.grids import Floats
+from edgeaudio.runtimes.onnx_runtime import OnnxRuntimeRunner
 
 SLOWER = 1.25
 """Integers that take this many times as long as floats aren't worth having."""
@@ -33,13 +33,8 @@ def model_speed(network: onnx.ModelProto, integer: onnx.ModelProto, one: Floats)
     """
     calls: dict[str, Call] = {}
     for name, model in (("fp32", network), ("int8", integer)):
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.log_severity_level = 3
-        session = onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-        calls[name] = partial(session.run, None, {session.get_inputs()[0].name: one})
+        runner = OnnxRuntimeRunner(model.SerializeToString(), 1, f"the {name} network")
+        calls[name] = partial(runner.run, model.graph.output[-1].name, one)
     times = interleaved(calls, RUNS)
     best = {name: float(values.min()) for name, values in times.items()}
     return {

@@ -19,6 +19,7 @@ from edgeaudio.quantization.grids import (
     weight_grid,
     with_room_for_bias,
 )
+from edgeaudio.quantization.kept_float import keep_float
 from edgeaudio.quantization.placement import Placement
 
 OPSET_OF_4_BITS = 21
@@ -90,7 +91,7 @@ def write(
         The network with QuantizeLinear and DequantizeLinear, integers for weights and, where the placement
         says so, for biases. Inputs and outputs keep their names and types.
     """
-    return _Writing(model, placement, activations, weights).model
+    return keep_float(_Writing(model, placement, activations, weights).model)
 
 
 class _Writing:
@@ -112,12 +113,14 @@ class _Writing:
         self.new: list[TensorProto] = []
         self.nodes: list[onnx.NodeProto] = []
         self.renamed: dict[tuple[str, str], str] = {}  # (node, tensor) → under what name it reads it
-        outputs = {value.name for value in graph.output}
-        pending = {tensor for tensor in placement.readers if tensor not in outputs}
-        given_exactly = {tensor for tensor in placement.readers if tensor in outputs}
+        self.outputs = {value.name for value in graph.output}
+        pending = placement.readers.keys() - self.outputs
+        given_exactly = placement.readers.keys() & self.outputs
 
+        for name in dict.fromkeys(layer.weight for layer in placement.layers):  # layers may share one
+            self._weight(name, weights[name])
         for layer in placement.layers:
-            self.renamed[layer.node, layer.weight] = self._weight(layer.weight, weights[layer.weight])
+            self.renamed[layer.node, layer.weight] = f"{layer.weight}/rounded"
             if layer.bias and placement.integer_biases:
                 self.renamed[layer.node, layer.bias] = self._bias(
                     layer.bias, layer.node, activations[layer.input], weights[layer.weight]
@@ -145,9 +148,7 @@ class _Writing:
     def _name_for(self, node: str, tensor: str) -> str:
         if (node, tensor) in self.renamed:
             return self.renamed[node, tensor]
-        if node in self.placement.readers.get(tensor, ()) and tensor not in {
-            value.name for value in self.model.graph.output
-        }:
+        if node in self.placement.readers.get(tensor, ()) and tensor not in self.outputs:
             return f"{tensor}/rounded"
         return tensor
 
@@ -156,13 +157,11 @@ class _Writing:
         self._node("QuantizeLinear", [source, scale, zero], f"{name}/integer", quantiser)
         self._node("DequantizeLinear", [f"{name}/integer", scale, zero], result, quantiser)
 
-    def _weight(self, name: str, quantiser: Quantiser) -> str:
-        if f"{name}/rounded" not in {node.output[0] for node in self.nodes}:  # two layers may share one
-            integers = quantiser.integers(self.values[name])
-            scale, zero = self._grid(name, quantiser)
-            self._constant(f"{name}/integer", integers, quantiser.grid)
-            self._node("DequantizeLinear", [f"{name}/integer", scale, zero], f"{name}/rounded", quantiser)
-        return f"{name}/rounded"
+    def _weight(self, name: str, quantiser: Quantiser) -> None:
+        integers = quantiser.integers(self.values[name])
+        scale, zero = self._grid(name, quantiser)
+        self._constant(f"{name}/integer", integers, quantiser.grid)
+        self._node("DequantizeLinear", [f"{name}/integer", scale, zero], f"{name}/rounded", quantiser)
 
     def _bias(self, name: str, node: str, given: Quantiser, weight: Quantiser) -> str:
         values = self.values[name]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -87,8 +86,3 @@ def calibration_table(index: Sequence[int] | NDArray[np.int64], clips: Clips, tr
             [clips.name_of(clip), f"{train.grid.start[i] / train.waveforms.sample_rate:.4f}", clip.label]
         )
     return text.getvalue()
-
-
-def calibration_hash(table: str) -> str:
-    """SHA-256 of a list, sixteen digits of it."""
-    return hashlib.sha256(table.encode()).hexdigest()[:16]

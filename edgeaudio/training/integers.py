@@ -7,29 +7,68 @@ afterwards (`measure.py`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
-import torch
 from numpy.typing import NDArray
 
 from edgeaudio.config import Target
 from edgeaudio.console import Console
-from edgeaudio.export.onnx import LOG_MEL, LOGITS
 from edgeaudio.frontend import build_front_end
-from edgeaudio.quantization import Quantised, quantize
+from edgeaudio.quantization import Quantised, QuantSpec
 from edgeaudio.quantization.layers import layer_rows
 from edgeaudio.quantization.optimised import optimised
+from edgeaudio.quantization.running import spread
 from edgeaudio.quantization.sensitivity import mixed, sensitivity
 from edgeaudio.quantization.speed import model_speed
 from edgeaudio.training.job import Job
+from edgeaudio.training.qat import network_logits, train_integers
 from edgeaudio.training.windows import WindowSet
 
-SHOWN = 64  # windows that the layers' figures come from
-BATCH = 32
+SHOWN = 64
+"""Windows that the layers' figures come from."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The integers of a network, and how they were found."""
+
+    network: onnx.ModelProto
+    """In float, as it came."""
+    log_mels: NDArray[np.float32]
+    """What ranges were taken from, `(windows, 1, mels, frames)`."""
+    quantised: Quantised
+    target: Target
+    spec: QuantSpec
+    validation: dict[str, Any]
+    """Windows, the share of them that is lost, was lost at first, and may be."""
+    steps: list[dict[str, Any]]
+    """A row for each layer that went back to float."""
+
+    def to_json(self) -> dict[str, Any]:
+        """What a report shows: every layer is measured, and both networks are timed."""
+        spec, model = self.spec, self.quantised.model
+        shown = spread(self.log_mels, SHOWN)
+        floats = [*spec.float_layers, *(step["layer"] for step in self.steps)]
+        if spec.weight_bits < 8:  # weights alone are in integers, and nothing is computed in them
+            floats += [layer.node for layer in self.quantised.placement.layers]
+        return {
+            "method": spec.method,
+            "observer": spec.observer,
+            "rounding": spec.rounding,
+            "bias_correction": spec.bias_correction and spec.rounding == "nearest",
+            "equalised": spec.equalise,
+            "weight_bits": spec.weight_bits,
+            "validation": self.validation,
+            "steps": self.steps,
+            "layers": layer_rows(self.quantised, shown),
+            "sensitivity": sensitivity(self.network, shown, self.target, spec) if spec.scan else [],
+            "runs_as": optimised(model, self.target, tuple(floats)).to_json(),
+            "speed": model_speed(self.network, model, shown[:1]),
+            "warnings": list(self.quantised.warnings),
+        }
 
 
 def find_integers(
@@ -40,8 +79,8 @@ def find_integers(
     job: Job,
     target: Target,
     console: Console,
-) -> tuple[Quantised, dict[str, Any]]:
-    """Quantise a network, let layers go back to float where too much is lost, and say what it came to.
+) -> Found:
+    """Quantise a network, and let layers go back to float where too much is lost.
 
     Args:
         network: ``log_mel`` → ``logits``, in float.
@@ -52,41 +91,29 @@ def find_integers(
         target: the integers.
         console: shows progress.
     """
-    spec = job.quantisation
-    log_mels = build_front_end(job.student.frontend)(train.waveform(calibration)).numpy()
-    lost = _Lost(network, val, job)
-    quantised = quantize(network, log_mels, target, spec)
-    if spec.method == "qat":
-        from edgeaudio.training.qat import train_integers
+    spec, recipe = job.quantisation, job.student
+    log_mels = build_front_end(recipe.frontend)(train.waveform(calibration)).numpy()
+    labels = val.targets.numpy()[val.grid.clip]
 
-        quantised = train_integers(
-            quantised, target, spec, train, val, job.student, job.seed, console, network
-        )
-    drop = lost(quantised)
-    steps: list[dict[str, Any]] = []
+    def right(model: onnx.ModelProto) -> float:
+        return float(np.mean(network_logits(model, val, recipe.frontend).argmax(axis=1) == labels))
+
+    exact = right(network)
+
+    def lost(quantised: Quantised) -> float:
+        return exact - right(quantised.model)
+
+    def trained(quantised: Quantised) -> Quantised:
+        if spec.method == "ptq":
+            return quantised
+        return train_integers(quantised, target, spec, train, val, recipe, job.seed, console, network)
+
     allowed = max(job.max_drop, 1 / len(val))
-    if drop > allowed:
-        quantised, steps = mixed(network, log_mels, target, spec, lost, allowed)
-    shown = log_mels[np.linspace(0, len(log_mels) - 1, min(SHOWN, len(log_mels))).astype(int)]
-    floats = [*spec.float_layers, *(step["layer"] for step in steps)]
-    if spec.weight_bits < 8:  # weights alone are in integers, and nothing is computed in them
-        floats += [layer.node for layer in quantised.placement.layers]
-    runs = optimised(quantised.model, target, tuple(floats))
-    return quantised, {
-        "method": spec.method,
-        "observer": spec.observer,
-        "rounding": spec.rounding,
-        "bias_correction": spec.bias_correction,
-        "equalised": spec.equalise,
-        "weight_bits": spec.weight_bits,
-        "validation": {"windows": len(val), "lost": lost(quantised), "allowed": allowed, "at_first": drop},
-        "steps": steps,
-        "layers": layer_rows(quantised, shown, quantised.original),
-        "sensitivity": sensitivity(network, shown, target, spec) if spec.scan else [],
-        "runs_as": runs.to_json(),
-        "speed": model_speed(network, quantised.model, shown[:1]),
-        "warnings": list(quantised.warnings),
-    }
+    quantised, steps = mixed(network, log_mels, target, spec, lost, allowed, trained)
+    drop = lost(quantised)
+    at_first = steps[0]["drop"] + steps[0]["gained"] if steps else drop
+    validation = {"windows": len(val), "lost": drop, "allowed": allowed, "at_first": at_first}
+    return Found(network, log_mels, quantised, target, spec, validation, steps)
 
 
 def in_words(found: dict[str, Any]) -> str:
@@ -96,25 +123,3 @@ def in_words(found: dict[str, Any]) -> str:
     if floats:
         text += f", {len(floats)} layer(s) back in float: {', '.join(floats)}"
     return text
-
-
-class _Lost:
-    """Share of the validation windows that a network in integers gets wrong and the float one right, net."""
-
-    def __init__(self, network: onnx.ModelProto, val: WindowSet, job: Job) -> None:
-        self._source = val.mel_source(job.student.frontend, torch.device("cpu"))
-        self._blocks = val.blocks(BATCH)
-        self._targets = val.targets.numpy()[val.grid.clip]
-        self._float = self._right(network)
-
-    def __call__(self, quantised: Quantised) -> float:
-        return self._float - self._right(quantised.model)
-
-    def _right(self, model: onnx.ModelProto) -> float:
-        winners = np.concatenate([logits.argmax(axis=1) for logits in self._logits(model)])
-        return float(np.mean(winners == self._targets))
-
-    def _logits(self, model: onnx.ModelProto) -> Iterator[NDArray[np.float32]]:
-        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-        for block in self._blocks:
-            yield session.run([LOGITS], {LOG_MEL: self._source(block).numpy()})[0]

@@ -13,18 +13,18 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from lightning_fabric import Fabric
+from numpy.typing import NDArray
 
-from edgeaudio.config import Recipe, Target
+from edgeaudio.config import FrontEndSpec, Recipe, Target
 from edgeaudio.console import Console
-from edgeaudio.export.onnx import LOG_MEL, LOGITS
+from edgeaudio.export.onnx import LOGITS
 from edgeaudio.quantization import Quantised
 from edgeaudio.quantization.interpreter import Interpreter
-from edgeaudio.quantization.kept_float import keep_float
 from edgeaudio.quantization.spec import QuantSpec
 from edgeaudio.quantization.writing import fit_weights, with_constants, write
+from edgeaudio.runtimes.onnx_runtime import OnnxRuntimeRunner
 from edgeaudio.training.loop import fit
 from edgeaudio.training.metrics import clip_metrics
 from edgeaudio.training.teaching import LiveTeacher
@@ -95,27 +95,30 @@ def train_integers(
             student, replace(faithful, train=schedule), train, val, classes, folder or Path(passing), fabric,
             seed, teacher, console, "integers",
         )  # fmt: skip
-    trained = _with_numbers(quantised, student, target, spec)
+    trained = _with_numbers(quantised, student, target)
     before, after = (log_loss(each.model, val, recipe) for each in (quantised, trained))
     return trained if after < before else quantised
 
 
+def network_logits(
+    model: onnx.ModelProto, windows: WindowSet, front_end: FrontEndSpec
+) -> NDArray[np.float32]:
+    """Logits `(windows, classes)` of a graph ``log_mel`` → ``logits``, as ONNX Runtime computes it."""
+    source = windows.mel_source(front_end, torch.device("cpu"))
+    runner = OnnxRuntimeRunner(model.SerializeToString(), torch.get_num_threads(), "the network")
+    return np.concatenate([runner.run(LOGITS, source(block).numpy()) for block in windows.blocks(BATCH)])
+
+
 def log_loss(model: onnx.ModelProto, windows: WindowSet, recipe: Recipe) -> float:
-    """Of the clips, as ONNX Runtime computes the graph ``log_mel`` → ``logits``."""
-    source = windows.mel_source(recipe.frontend, torch.device("cpu"))
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    logits = np.concatenate(
-        [session.run([LOGITS], {LOG_MEL: source(block).numpy()})[0] for block in windows.blocks(BATCH)]
-    )
-    scores = vote(torch.from_numpy(logits).softmax(1), windows.grid)
+    """Of the clips, of a graph ``log_mel`` → ``logits``."""
+    logits = torch.from_numpy(network_logits(model, windows, recipe.frontend))
+    scores = vote(logits.softmax(1), windows.grid)
     return clip_metrics(scores.numpy(), windows.targets.numpy()).log_loss
 
 
-def _with_numbers(quantised: Quantised, student: Interpreter, target: Target, spec: QuantSpec) -> Quantised:
+def _with_numbers(quantised: Quantised, student: Interpreter, target: Target) -> Quantised:
     source = with_constants(quantised.source, student.constants())
     activations = student.quantisers()
     weights = fit_weights(source, quantised.placement, activations, target)
     model = write(source, quantised.placement, activations, weights)
-    if spec.float_layers:
-        model = keep_float(model)
     return replace(quantised, model=model, source=source, activations=activations, weights=weights)

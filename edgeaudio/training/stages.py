@@ -30,13 +30,12 @@ from edgeaudio.export.targets import ONNX_RUNTIMES, Pieces
 from edgeaudio.training import pruning
 from edgeaudio.training.calibration import (
     CALIBRATION,
-    calibration_hash,
     calibration_table,
     draw_calibration,
     listed_calibration,
 )
 from edgeaudio.training.chain import Chain, Stage
-from edgeaudio.training.integers import find_integers, in_words
+from edgeaudio.training.integers import Found, find_integers, in_words
 from edgeaudio.training.job import Job
 from edgeaudio.training.loop import CHECKPOINT, fit
 from edgeaudio.training.measure import measure
@@ -192,12 +191,19 @@ class Stages:
         job = self.job
 
         def make(folder: Path) -> dict[str, Any]:
-            network, found = self._integers(onnx.load(export.folder / MODEL), job.target, folder)
+            found = self._integers(onnx.load(export.folder / MODEL), job.target, folder)
             front_end = onnx.load(export.folder / FRONT_END)
-            graphs.save(graphs.join(front_end, network, self._metadata()), folder / INTEGER)
-            return {"bytes": (folder / INTEGER).stat().st_size, **found}
+            joined = graphs.join(front_end, found.quantised.model, self._metadata())
+            graphs.save(joined, folder / INTEGER)
+            calibration = {
+                "windows": len(found.log_mels),
+                "hash": file_hash(folder / CALIBRATION)[:16],
+                "list": CALIBRATION,
+            }
+            size = (folder / INTEGER).stat().st_size
+            return {"bytes": size, "calibration": calibration, **found.to_json()}
 
-        settings = [job.target, *self._quantisation()]
+        settings = [job.target, job.quantisation.scan, *self._quantisation()]
         stage = self.chain.run("quantize", settings, [export], make)
         for warning in stage.result["warnings"]:
             self.console.warn(warning)
@@ -272,7 +278,8 @@ class Stages:
                 metadata=self._metadata(),
             )
             if "int8" in target.precisions and target.runtime in ONNX_RUNTIMES:
-                pieces = replace(pieces, integers=self._integers(network, target, folder)[0])
+                found = self._integers(network, target, folder)
+                pieces = replace(pieces, integers=found.quantised.model)
             exported = export_target(
                 pieces, target, self.sets["test"], job.max_drop, self._golden(),
                 self._draft(folder, verdict), self._card,
@@ -343,20 +350,14 @@ class Stages:
         """What decides the integers beside the target."""
         job = self.job
         chosen = calibration_table(self._calibration(), self.clips, self.sets["train"])
-        return [job.quantisation, calibration_hash(chosen), job.seed, job.max_drop]
+        return [replace(job.quantisation, scan=False), chosen, job.seed, job.max_drop]
 
-    def _integers(
-        self, network: onnx.ModelProto, target: Target, folder: Path
-    ) -> tuple[onnx.ModelProto, dict[str, Any]]:
-        """The network in a target's integers, and how they were found."""
-        index, job = self._calibration(), self.job
-        table = calibration_table(index, self.clips, self.sets["train"])
+    def _integers(self, network: onnx.ModelProto, target: Target, folder: Path) -> Found:
+        """The network in a target's integers; the windows that ranges came from are listed in the folder."""
+        index, train = self._calibration(), self.sets["train"]
+        table = calibration_table(index, self.clips, train)
         (folder / CALIBRATION).write_text(table, encoding="utf-8")
-        quantised, found = find_integers(
-            network, index, self.sets["train"], self.sets["val"], job, target, self.console
-        )
-        found["calibration"] = {"windows": len(index), "hash": calibration_hash(table), "list": CALIBRATION}
-        return quantised.model, found
+        return find_integers(network, index, train, self.sets["val"], self.job, target, self.console)
 
     def _golden(self) -> NDArray[np.float32]:
         """Held-out windows that are shipped with their scores."""
