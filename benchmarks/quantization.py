@@ -36,8 +36,8 @@ from edgeaudio.recipes import load_target
 from edgeaudio.training.calibration import draw_calibration
 from edgeaudio.training.chain import Chain
 from edgeaudio.training.job import Job, load_job
+from edgeaudio.training.learning import Learning
 from edgeaudio.training.qat import network_logits, train_integers
-from edgeaudio.training.stages import Stages
 from edgeaudio.training.stored import load_network, shipped_weights
 from edgeaudio.training.windows import vote
 
@@ -122,7 +122,7 @@ class Run:
     def __init__(self, folder: Path) -> None:
         self.job: Job = load_job(folder)
         spec = self.job.student.frontend
-        work = Stages(self.job, Chain(folder, STAGES), "cpu", Console(quiet=True))
+        work = Learning(self.job, Chain(folder, STAGES), "cpu", Console(quiet=True))
         work.data(readers.read(self.job.data, self.job.columns))
         clips, self.train, self.val, self.test = work.clips, *(work.sets[s] for s in ("train", "val", "test"))
         student = self.job.student.model

@@ -1,4 +1,4 @@
-"""Write the tables of the READMEs of students and teachers: what a recipe costs, and what it scored.
+"""Write the tables in the READMEs of students and teachers: costs, published trainings, scores.
 
     edgeaudio distill ESC10_FOLDER --folds all -o runs/esc10
     python benchmarks/tables.py runs/esc10
@@ -20,11 +20,32 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from edgeaudio.complexity import check, official
 from edgeaudio.complexity.receptive import receptive_field
+from edgeaudio.config import AugmentSpec, DistillSpec, Recipe, TrainSpec
 from edgeaudio.models import Model, build
 from edgeaudio.recipes import load_recipe, recipe_folders
 
 BEGIN, END = "<!-- {} begin -->", "<!-- {} end -->"
 CLASSES = 10
+PUBLISHED = {
+    "acdnet_esc50": "ESC-50",
+    "bc_resnet_gsc": "Speech Commands, 12 classes",
+    "cnn14_audioset": "AudioSet",
+    "cnn14_esc50": "ESC-50",
+    "cp_mobile_2023": "TAU 2022",
+    "cp_resnet_2022": "TAU 2022, 10 s",
+    "cp_resnet_2023": "TAU 2022",
+    "cp_resnet_damped_toolkit": "TAU 2022, 10 s",
+    "dcase2024_baseline_published": "TAU 2022",
+    "micro_acdnet_esc50": "ESC-50",
+    "mn10_esc50": "ESC-50",
+    "mobileast_toolkit": "TAU 2022, 10 s",
+    "passt_s_10s_2022": "TAU 2022, 10 s; its training is not published",
+    "passt_s_2023": "TAU 2022",
+    "passt_s_esc50": "ESC-50",
+    "passt_s_toolkit": "TAU 2022, 10 s",
+    "seresnext26t_birdclef": "BirdCLEF",
+}
+"""Recipes that state a published training → the data that it is for."""
 
 
 def costs(kind: str) -> str:
@@ -61,10 +82,80 @@ def _sides(sides: tuple[int, ...]) -> str:
     return f"{sides[1]:,} samples" if sides[0] == 1 else "×".join(map(str, sides))
 
 
+def trainings(kind: str) -> str:
+    """A row for each recipe of a kind that states a published training."""
+    lines = [
+        "| recipe | data | optimiser, peak rate, decay | epochs × batch | rate | augmentation | loss |",
+        "| --- | --- | --- | ---: | --- | --- | --- |",
+    ]
+    for path in sorted(recipe_folders(kind)[0].glob("*.toml")):
+        if path.stem not in PUBLISHED:
+            continue
+        recipe = load_recipe(path.stem, kind)
+        train, name = recipe.train, recipe.train.optimizer + " amsgrad" * recipe.train.amsgrad
+        lines.append(
+            f"| [`{path.stem}`]({path.name}) | {PUBLISHED[path.stem]} "
+            f"| {name}, {train.learning_rate:g}, {train.weight_decay:g} "
+            f"| {train.epochs:,} × {train.batch_size} | {_schedule(train)} "
+            f"| {_augmentation(recipe.augment)} | {_loss(recipe)} |"
+        )
+    return "\n".join(lines)
+
+
+def _schedule(spec: TrainSpec) -> str:
+    """The learning rate in a few words."""
+    rise = {"linear": "linear", "exponential": "exponential", "constant": "a tenth"}[spec.warmup]
+    words = [f"{rise} for {spec.warmup_epochs:g}"] if spec.warmup_epochs else []
+    if spec.schedule == "steps":
+        words.append("÷ 10 at " + ", ".join(f"{100 * share:g}" for share in spec.steps) + " %")
+    elif spec.schedule == "constant" or spec.hold_epochs >= spec.epochs:
+        words.append("constant")
+    else:
+        begin = max(spec.hold_epochs, spec.warmup_epochs)
+        held = f"held to {begin:g}" if begin > spec.warmup_epochs else ""
+        over = f" over {spec.decay_epochs:g}" if spec.decay_epochs else ""
+        words += [held, f"{spec.schedule}{over} to {100 * spec.final_lr_ratio:g} %"]
+    return ", ".join(word for word in words if word)
+
+
+def _augmentation(spec: AugmentSpec) -> str:
+    """What acts on the sounds, in the order in which it does."""
+    mixup = [
+        f"mixup {spec.mixup_alpha:g}", f"p {spec.mixup_p:g}" * (spec.mixup_p < 1),
+        f"{spec.mixup_rounds} times" * (spec.mixup_rounds > 1), "one λ" * spec.mixup_shared,
+        "larger λ" * spec.mixup_larger,
+    ]  # fmt: skip
+    parts = {
+        f"impulse responses p {spec.impulse_response_p:g}": spec.impulse_response_p,
+        f"shift {spec.shift_seconds:g} s p {spec.shift_p:g}": spec.shift_seconds,
+        f"noise p {spec.noise_p:g}": spec.noise_p,
+        f"mel edges +{spec.mel_jitter_low:g}, ±{spec.mel_jitter_high / 2:g} Hz": spec.mel_jitter_high,
+        f"roll {spec.roll_seconds:g} s": spec.roll_seconds,
+        f"gain {spec.gain_db:g} dB": spec.gain_db,
+        f"low-pass p {spec.low_pass_p:g}": spec.low_pass_p,
+        " ".join(word for word in mixup if word): spec.mixup_alpha,
+        f"freq-MixStyle {spec.freq_mixstyle_p:g} / {spec.freq_mixstyle_alpha:g}": spec.freq_mixstyle_p,
+        f"MixStyle {spec.mixstyle_p:g} / {spec.mixstyle_alpha:g}": spec.mixstyle_p,
+        f"{spec.freq_masks} × {spec.freq_mask} mels": spec.freq_mask,
+        f"{spec.time_masks} × {spec.time_mask} frames": spec.time_mask,
+    }
+    return "; ".join(text for text, on in parts.items() if on) or "none"
+
+
+def _loss(recipe: Recipe) -> str:
+    hard, spec = {"cross_entropy": "CE", "bce": "BCE", "focal": "focal"}[recipe.train.loss], recipe.distill
+    if spec == DistillSpec():
+        return hard
+    kind = f"DKD α {spec.dkd_alpha:g} β {spec.dkd_beta:g}" if spec.loss == "dkd" else "KL"
+    square = "T²·" * (spec.temperature_squared and spec.loss == "kl")
+    over = " over elements" * (spec.normalisation == "elements")
+    return f"{spec.hard_label_weight:g}·{hard} + {spec.soft:g}·{square}{kind}{over}, T {spec.temperature:g}"
+
+
 def scores(run: Path) -> str:
     """Accuracy of each fold, with mean and spread, and how it was measured."""
     report: dict[str, Any] = json.loads((run / "report.json").read_text(encoding="utf-8"))
-    roles = [role for role in ("teacher", "student", "student int8") if role in report["folds_summary"]]
+    roles = list(report["folds_summary"])
     lines = [
         f"{report['title']}; `{_command(report)}`, edgeaudio {report['edgeaudio']}.",
         "",
@@ -79,13 +170,20 @@ def scores(run: Path) -> str:
         f"**{100 * summary[role]['mean']:.2f} % ± {100 * summary[role]['spread']:.2f}**" for role in roles
     )
     lines.append(f"| mean ± s.d. | | {' | '.join(means)} |")
+    if "teaching" in report:
+        lines += ["", f"{report['teaching']['sentence']}."]
     return "\n".join(lines)
 
 
 def _command(report: dict[str, Any]) -> str:
     """The command that repeats the run, with the data by name: where they lay is nobody else's business."""
     words = shlex.split(report["reproduce"]["command"])
-    return shlex.join(Path(word).name if word.startswith("/") else word for word in words)
+
+    def short(word: str) -> str:
+        name, equals, path = word.rpartition("=")
+        return f"{name}{equals}{Path(path).name}" if path.startswith("/") else word
+
+    return shlex.join(map(short, words))
 
 
 def fill(path: Path, name: str, text: str) -> None:
@@ -102,6 +200,7 @@ def main() -> None:
     root = Path(__file__).resolve().parents[1]
     for kind in ("students", "teachers"):
         fill(root / kind / "README.md", "costs", costs(kind))
+        fill(root / kind / "README.md", "published", trainings(kind))
     if len(sys.argv) > 1:
         fill(root / "students" / "README.md", "esc10", scores(Path(sys.argv[1])))
 

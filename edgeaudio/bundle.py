@@ -3,8 +3,8 @@
 ::
 
     bundle/
-      bundle.json      schema, labels, sample rate, window, front end and its hash, graphs, metrics, limit
-                       verdict, versions, and the SHA-256 of every other file
+      bundle.json      schema, labels, sample rate, window, front end and its hash, graphs, activation,
+                       metrics, limit verdict, versions, and the SHA-256 of every other file
       model.onnx       waveform → scores, float32
       model.int8.onnx  the same with an integer network; the front end stays float32
       golden.npz       waveforms, and the scores that each graph gave for them where the bundle was made
@@ -24,6 +24,7 @@ from edgeaudio.recipes import from_table
 from edgeaudio.runtimes import SUFFIXES
 
 SCHEMA = 2
+SOFTMAX, SIGMOID = "softmax", "sigmoid"
 READABLE = (1, SCHEMA)  # 1 knew ONNX Runtime only, and didn't say so
 MANIFEST, CARD, GOLDEN = "bundle.json", "README.md", "golden.npz"
 
@@ -54,7 +55,7 @@ class Bundle:
     default_graph: str
     """The precision that is used where none is asked for."""
     metrics: dict[str, Any] = field(default_factory=dict)
-    """Accuracy of each graph on held-out clips."""
+    """``accuracy``, or ``mAP`` with several labels a clip, of each graph on held-out clips; parity."""
     limits: dict[str, Any] | None = None
     """The complexity verdict; None where no rule set was asked for."""
     versions: dict[str, str] = field(default_factory=dict)
@@ -62,8 +63,16 @@ class Bundle:
     """Where it was made to run: a name under `export/`."""
     runtime: str = "onnxruntime"
     """What runs its graphs: one of `edgeaudio.runtimes.RUNTIMES`."""
+    activation: str = SOFTMAX
+    """What its graphs make scores with: ``softmax`` where a clip has one label, ``sigmoid`` where it may have
+    several. Older manifests don't say, and are of one label."""
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     """File name → its `bytes` and `sha256`."""
+
+    @property
+    def several(self) -> bool:
+        """Whether a clip may have several labels: then each score is by itself, and they don't sum to 1."""
+        return self.activation == SIGMOID
 
     @property
     def hash(self) -> str:
@@ -98,6 +107,7 @@ def write_manifest(bundle: Bundle) -> Bundle:
         "frontend_hash": bundle.frontend.hash,
         "graphs": bundle.graphs,
         "default_graph": bundle.default_graph,
+        "activation": bundle.activation,
         "metrics": bundle.metrics,
         "limits": bundle.limits,
         "versions": bundle.versions,
@@ -136,6 +146,7 @@ def read_bundle(path: str | Path) -> Bundle:
             default_graph=manifest["default_graph"], metrics=manifest["metrics"], limits=manifest["limits"],
             versions=manifest["versions"], files=manifest["files"],
             target=manifest.get("target", "x86"), runtime=manifest.get("runtime", "onnxruntime"),
+            activation=_activation(folder, manifest),
         )  # fmt: skip
     except (KeyError, TypeError, AttributeError, RecipeError) as error:
         raise BundleError(
@@ -159,6 +170,16 @@ def _manifest(folder: Path) -> dict[str, Any]:
         )
         raise BundleError(f"{path} has schema {schema!r}, this edgeaudio reads schema {SCHEMA}; {way_out}")
     return manifest
+
+
+def _activation(folder: Path, manifest: dict[str, Any]) -> str:
+    name = manifest.get("activation", SOFTMAX)
+    if name not in (SOFTMAX, SIGMOID):
+        raise BundleError(
+            f"{folder / MANIFEST}: activation is {name!r}, this edgeaudio knows {SOFTMAX} and {SIGMOID}; "
+            "update edgeaudio"
+        )
+    return str(name)
 
 
 def _check_files(folder: Path, manifest: dict[str, Any]) -> None:

@@ -47,7 +47,10 @@ def evaluate(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Accuracy, macro accuracy and log loss of a bundle on labelled sounds, by class and by device."""
+    """Accuracy, macro accuracy and log loss of a bundle on labelled sounds, by class and by device.
+
+    A bundle that answers with several labels a clip is told by its mean average precision (mAP) instead.
+    """
     from edgeaudio import evaluation
     from edgeaudio.data.readers import CsvColumns
     from edgeaudio.predictor import load

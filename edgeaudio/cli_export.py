@@ -80,6 +80,7 @@ def export(
         runtime_folder,
     )  # fmt: skip
     from edgeaudio.report.exports import refresh
+    from edgeaudio.training.metrics import figure_of, quality_of
 
     exports = {name: outcome.stages[f"target.{Path(name).stem}"].result for name in targets}
     report = refresh(run)
@@ -89,10 +90,10 @@ def export(
     for name, export in exports.items():
         folder = run / "exports" / Path(name).stem
         rows = [
-            [precision, f"{size:,} B", f"{100 * export['accuracy'][precision]:.2f} %", _parity(row)]
+            [precision, f"{size:,} B", f"{100 * quality_of(export)[precision]:.2f} %", _parity(row)]
             for (precision, size), row in zip(export["files"].items(), export["parity"], strict=True)
         ]
-        header = ["graph", "file, front end included", "accuracy", "against the step before"]
+        header = ["graph", "file, front end included", figure_of(export), "against the step before"]
         print_table(f"{folder} · run here by {export['ran_with']}", header, rows)
         for path in sorted(folder.glob("*.h")):
             typer.echo(f"{path} holds the network of {path.with_suffix('.tflite').name} for TFLite Micro\n")

@@ -15,7 +15,11 @@ NAMES = {kind: "Known: " + ", ".join(recipe_names(kind)) + "." for kind in ("stu
 """What the help of an option says of the recipes there are."""
 
 DataArgument = Annotated[
-    Path, typer.Argument(help="A folder of class folders, an ESC-50 style folder, or a CSV (path,label,…).")
+    Path,
+    typer.Argument(
+        help="Labelled sounds in any known layout: class folders, a CSV (path,label,…) or JSONL, ESC-50, "
+        "TAU, Speech Commands, UrbanSound8K, BirdCLEF, GTZAN, FSD50K, AudioSet, Kaldi, HDF5, WebDataset."
+    ),
 ]
 StudentOption = Annotated[
     str, typer.Option("--student", "-s", help=f"Student recipe, or a TOML file. {NAMES['students']}")
@@ -50,6 +54,13 @@ FromOption = Annotated[
     ),
 ]
 FoldOption = Annotated[str | None, typer.Option(help="Fold to hold out as test (default: the first).")]
+FoldsOption = Annotated[
+    str | None, typer.Option(help="all: cross-validate over the official folds, with one report.")
+]
+LoggerOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Send each epoch's figures to tensorboard or mlflow too; repeat it for both."),
+]
 SkipBadOption = Annotated[bool, typer.Option("--skip-bad", help="List unreadable clips and leave them out.")]
 ForceOption = Annotated[
     str | None, typer.Option(help=f"Redo a stage, and all that follow it: {', '.join(STAGES)}.")
@@ -60,6 +71,10 @@ BundleArgument = Annotated[Path, typer.Argument(help="A bundle, or a run that ho
 GraphOption = Annotated[str | None, typer.Option(help="int8 or fp32; the bundle's default if not given.")]
 PathColumn = Annotated[str, typer.Option(help="Column of the CSV that holds the path.")]
 LabelColumn = Annotated[str, typer.Option(help="Column of the CSV that holds the label.")]
+SubsetOption = Annotated[
+    str,
+    typer.Option(help="Part of a data set that has several: TAU 5 … 100 (%), Speech Commands 12 (classes)."),
+]
 TargetOption = Annotated[str, typer.Option(help=f"Where it will run. {NAMES['export']}")]
 TargetsOption = Annotated[
     list[str] | None,

@@ -144,6 +144,7 @@ def _own(
 ) -> None:
     """For ONNX Runtime: shown, or made the run's own bundle."""
     from edgeaudio.training.distill import run
+    from edgeaudio.training.metrics import share_in_words
 
     outcome = run(job, folder, device, console, "bundle" if keep else "measure", force, keep_job=keep)
     if keep:
@@ -155,7 +156,7 @@ def _own(
         print_json({"models": models, "parity": parity, "quantisation": found})
         return
     for row in models:
-        typer.echo(f"{row['role']:14} {100 * row['accuracy']:6.2f} %")
+        typer.echo(f"{row['role']:14} {share_in_words(row, 6)}")
     _say_found(found)
     typer.echo("the run's bundle is as it was; --keep makes this its own")
 
@@ -168,6 +169,7 @@ def _exported(
     from edgeaudio.quantization.spec import QuantSpec
     from edgeaudio.report.exports import refresh
     from edgeaudio.training.distill import run
+    from edgeaudio.training.metrics import figure_of, quality_of, share_in_words
 
     if target.runtime not in ONNX_RUNTIMES and replace(job.quantisation, scan=False) != QuantSpec():
         raise EdgeAudioError(
@@ -180,8 +182,9 @@ def _exported(
     if as_json:
         print_json(result)
         return
-    for precision, accuracy in result["accuracy"].items():
-        typer.echo(f"{precision:14} {100 * accuracy:6.2f} %  {result['files'][precision]:,} B")
+    for precision, share in quality_of(result).items():
+        words = share_in_words({figure_of(result): share}, 6)
+        typer.echo(f"{precision:14} {words}  {result['files'][precision]:,} B")
     typer.echo(f"{folder / 'exports' / target.name}")
 
 

@@ -70,6 +70,9 @@ def write_report(outcome: Outcome) -> Path:
 
 def answer(outcome: Outcome, report: Path, as_json: bool) -> None:
     """Say on standard output what a finished run came to."""
+    from edgeaudio.training.devices import in_words
+    from edgeaudio.training.metrics import figure_of, quality_of, share_in_words
+
     bundle = outcome.folder / "bundle"
     if as_json:
         print_json(
@@ -80,16 +83,20 @@ def answer(outcome: Outcome, report: Path, as_json: bool) -> None:
                 "verdict": outcome.verdict.to_json() if outcome.verdict else None,
                 "models": outcome.measured["models"],
                 "parity": outcome.measured["parity"],
+                "devices": outcome.devices,
             }
         )
         return
     for row in outcome.measured["models"]:
-        typer.echo(f"{row['role']:14} {100 * row['accuracy']:6.2f} %")
+        typer.echo(f"{row['role']:14} {share_in_words(row, 6)}")
     for device in outcome.measured["test"]["per_device"]:
         seen = "seen" if device["seen"] else "unseen in training"
-        typer.echo(
-            f"{'device ' + device['device']:14} {100 * device['accuracy']['student int8']:6.2f} %  ({seen})"
-        )
+        share = {figure_of(device): quality_of(device)["student int8"]}
+        typer.echo(f"{'device ' + device['device']:14} {share_in_words(share, 6)}  ({seen})")
+    for line in in_words(outcome.devices):
+        typer.echo(f"{'own model':14} {line}")
+    if "teaching" in outcome.measured["test"]:
+        typer.echo(f"{'teaching':14} {outcome.measured['test']['teaching']['sentence']}")
     if outcome.verdict:
         typer.echo(f"{'limits':14} {outcome.verdict.sentence}")
     for name, path in outcome.bundle.graphs.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from edgeaudio.data.readers import CsvColumns, read
 from edgeaudio.errors import AudioError, DataError, did_you_mean
 from edgeaudio.predictor import Predictor
 from edgeaudio.training.job import RUN_TABLE
-from edgeaudio.training.metrics import Metrics, accuracy_by, clip_metrics
+from edgeaudio.training.metrics import TITLES, Metrics, SeveralMetrics, clip_metrics, quality_by
 
 
 @dataclass(frozen=True)
@@ -23,18 +23,19 @@ class Evaluation:
     """How well a bundle does on some clips."""
 
     labels: tuple[str, ...]
-    metrics: Metrics
+    metrics: Metrics | SeveralMetrics
     devices: dict[str, tuple[int, float]]
-    """Device → number of clips and accuracy; empty where the data names none."""
+    """Device → number of clips and accuracy, or mAP with several labels; empty where the data names none."""
     folds: dict[str, tuple[int, float]]
 
     def to_json(self) -> dict[str, Any]:
         """All figures as plain JSON values."""
+        figure = self.metrics.figure
         return {
             **self.metrics.to_json(),
             "per_class": dict(zip(self.labels, self.metrics.per_class, strict=True)),
-            "per_device": {name: {"clips": n, "accuracy": a} for name, (n, a) in self.devices.items()},
-            "per_fold": {name: {"clips": n, "accuracy": a} for name, (n, a) in self.folds.items()},
+            "per_device": {name: {"clips": n, figure: value} for name, (n, value) in self.devices.items()},
+            "per_fold": {name: {"clips": n, figure: value} for name, (n, value) in self.folds.items()},
         }
 
     def tables(self) -> list[tuple[str, list[str], list[list[str]]]]:
@@ -42,20 +43,18 @@ class Evaluation:
         m = self.metrics
         figures = [
             ["clips", str(m.clips)],
-            ["accuracy", f"{100 * m.accuracy:.2f} %"],
-            ["macro accuracy", f"{100 * m.macro_accuracy:.2f} %"],
-            ["log loss", f"{m.log_loss:.4f}"],
+            *([TITLES[name], _told(name, value)] for name, value in m.summary.items()),
         ]
-        counts = np.asarray(m.confusion).sum(axis=1)
         classes = [
             [label, str(n), "–" if share is None else f"{100 * share:.1f} %"]
-            for label, n, share in zip(self.labels, counts, m.per_class, strict=True)
+            for label, n, share in zip(self.labels, m.counts, m.per_class, strict=True)
         ]
-        tables = [("accuracy", ["", ""], figures), ("by class", ["class", "clips", "accuracy"], classes)]
+        header = ["class", "clips", m.class_figure]
+        tables = [(m.figure, ["", ""], figures), ("by class", header, classes)]
         for title, groups in (("device", self.devices), ("fold", self.folds)):
             rows = [[name, str(n), f"{100 * share:.1f} %"] for name, (n, share) in groups.items()]
             if len(rows) > 1:
-                tables.append((f"by {title}", [title, "clips", "accuracy"], rows))
+                tables.append((f"by {title}", [title, "clips", m.figure], rows))
         return tables
 
 
@@ -80,15 +79,21 @@ def choose_clips(
         what = " and ".join([*([f"split {split!r}"] if split else []), *([f"fold {fold!r}"] if fold else [])])
         hint = f"; {did_you_mean(fold, clips.folds)}" if fold else ""
         raise DataError(f"{data}: no clip has {what}{hint}")
-    return Clips(clips.root, clips.take(chosen).items, labels)
+    return replace(clips.take(chosen), classes=labels)
 
 
 def evaluate(predictor: Predictor, clips: Clips, console: Console, skip_bad: bool = False) -> Evaluation:
     """Score every clip from its file, as `edgeaudio predict` does.
 
+    The bundle decides what is asked: one that answers with several labels is held against all labels of each
+    clip, one that answers with a single one against the first.
+
     Raises:
         AudioError: a clip can't be read; with `skip_bad` it is warned of and left out.
     """
+    several = predictor.bundle.several
+    if clips.multi_label and not several:
+        console.warn("the bundle answers with one label a clip, so only the first label of each clip counts")
     rows, read = [], []
     for i, clip in enumerate(console.track(clips.items, "evaluating", len(clips))):
         try:
@@ -101,17 +106,21 @@ def evaluate(predictor: Predictor, clips: Clips, console: Console, skip_bad: boo
     if not rows:
         raise DataError(f"{clips.root}: none of the {len(clips)} clips can be read")
     scores, clips = np.stack(rows), clips.take(read)
-    targets = np.asarray(clips.targets)
+    truth = clips.label_matrix if several else np.asarray(clips.targets)
 
     def by(names: list[str]) -> dict[str, tuple[int, float]]:
-        return accuracy_by(names, scores, targets) if any(names) else {}
+        return quality_by(names, scores, truth) if any(names) else {}
 
     return Evaluation(
         labels=clips.classes,
-        metrics=clip_metrics(scores, targets),
+        metrics=clip_metrics(scores, truth),
         devices=by([clip.device for clip in clips]),
         folds=by([clip.fold for clip in clips]),
     )
+
+
+def _told(name: str, value: float) -> str:
+    return f"{value:.4f}" if name == "log_loss" else f"{100 * value:.2f} %"
 
 
 def _held_out(bundle: Path) -> Path:

@@ -61,7 +61,7 @@ class WindowScore(_Scored):
     padded: bool
     """Whether zeros fill it up."""
     scores: NDArray[np.float32]
-    """`(classes,)`, summing to 1."""
+    """`(classes,)`, summing to 1; where a sound may have several labels, each by itself."""
     labels: tuple[str, ...]
     """Class names."""
     power: float
@@ -75,7 +75,7 @@ class Prediction(_Scored):
     labels: tuple[str, ...]
     """Class names."""
     scores: NDArray[np.float32]
-    """`(classes,)`, summing to 1: the mean over the audible windows."""
+    """`(classes,)`, the mean over the audible windows; like a window's, they sum to 1 or are each its own."""
     starts: NDArray[np.float64]
     """`(windows,)` begin of each window in seconds."""
     ends: NDArray[np.float64]
@@ -244,7 +244,7 @@ class Predictor:
     def score_windows(self, windows: NDArray[np.float32], output: str = "scores") -> NDArray[np.float32]:
         """What the graph gives for windows `(windows, window_samples)`: `(windows, classes)`.
 
-        `output` is ``scores`` (softmax), ``logits``, or another output of the graph.
+        `output` is ``scores`` (by the bundle's activation), ``logits``, or another output of the graph.
         """
         parts = [
             self._runner.run(output, np.ascontiguousarray(windows[i : i + self._batch]))

@@ -27,14 +27,14 @@ def die():
 
 
 if point.endswith("@epoch"):
-    save = loop._save
+    save = loop.save
 
     def save_and_die(folder, *rest):
         save(folder, *rest)
         if folder.name.startswith(point.removesuffix("@epoch")):
             die()
 
-    loop._save = save_and_die
+    loop.save = save_and_die
 elif point == "publish":
     rename = Path.rename
 

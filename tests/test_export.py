@@ -180,12 +180,12 @@ def test_calibration_is_never_made_up(network: onnx.ModelProto) -> None:
 def test_parity_figures_by_hand() -> None:
     before = np.array([[3.0, 4.0], [1.0, 0.0]])
     after = np.array([[3.0, 4.5], [0.0, 1.0]])
-    row = compare("a → b", "logits", [(before, after)], 2, accuracies=(1.0, 0.5), max_abs=2.0)
+    row = compare("a → b", "logits", [(before, after)], 2, qualities=(1.0, 0.5), max_abs=2.0)
     assert row.max_abs == 1.0
     assert row.rms == pytest.approx(np.sqrt(2.25 / 4))
     assert row.snr_db == pytest.approx(10 * np.log10(26 / 2.25))
     assert row.cosine == pytest.approx(27 / np.sqrt(26 * (9 + 20.25 + 1)))
-    assert (row.top1_agreement, row.accuracy_change, row.ok) == (0.5, -0.5, True)
+    assert (row.top1_agreement, row.change, row.ok) == (0.5, -0.5, True)
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_parity_figures_by_hand() -> None:
 def test_parity_bounds(bounds: dict[str, float], ok: bool) -> None:
     before = np.eye(4)
     after = before + 0.1
-    assert compare("hop", "logits", [(before, after)], 100, accuracies=(0.9, 0.85), **bounds).ok is ok
+    assert compare("hop", "logits", [(before, after)], 100, qualities=(0.9, 0.85), **bounds).ok is ok
 
 
 def test_parity_in_parts_is_parity_of_the_whole() -> None:
@@ -213,6 +213,6 @@ def test_parity_in_parts_is_parity_of_the_whole() -> None:
 
 def test_one_clip_may_always_fall() -> None:
     x = np.eye(4)
-    assert compare("hop", "logits", [(x, x)], 80, accuracies=(0.9, 0.9 - 1 / 80), max_drop=0.001).ok
-    assert not compare("hop", "logits", [(x, x)], 80, accuracies=(0.9, 0.9 - 2 / 80), max_drop=0.001).ok
+    assert compare("hop", "logits", [(x, x)], 80, qualities=(0.9, 0.9 - 1 / 80), max_drop=0.001).ok
+    assert not compare("hop", "logits", [(x, x)], 80, qualities=(0.9, 0.9 - 2 / 80), max_drop=0.001).ok
     assert not compare("hop", "logits", [(x, np.full((4, 4), np.nan))], 80, max_abs=1).ok

@@ -379,5 +379,5 @@ def test_predict_imports_no_other_verb(untrained: Path, sounds: Path) -> None:
         "print(sorted(name for name in sys.modules if name.startswith(('edgeaudio.cli', 'rich.'))))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    ours = ["edgeaudio.cli", "edgeaudio.cli_ask", "edgeaudio.cli_options", "edgeaudio.cli_run"]
+    ours = ["edgeaudio.cli", "edgeaudio.cli_ask", "edgeaudio.cli_options"]
     assert done.stdout.splitlines()[-1] == str(ours)

@@ -15,12 +15,14 @@ pytest.importorskip("torch", reason="pictures belong to the training half")
 pytest.importorskip("matplotlib", reason="pictures belong to the training half")
 from matplotlib.image import imread
 
+from edgeaudio.config import ModelSpec, Recipe
 from edgeaudio.data.clips import Clip, Clips
 from edgeaudio.data.preview import frequency_ticks, loudest, preview
 from edgeaudio.data.waveforms import Waveforms, prepare
-from edgeaudio.errors import DataError
+from edgeaudio.errors import DataError, RecipeError
 from edgeaudio.mel import hz_to_mel
 from edgeaudio.presets import PRESETS
+from edgeaudio.training.preview import OFF, everything, find, preview_augment
 
 RATE = 16000
 SPEC = PRESETS["bc_resnet"]
@@ -107,3 +109,93 @@ def test_wrong_use_of_preview_is_explained(tmp_path: Path) -> None:
         preview(clips, waves, PRESETS["dcase2024"], tmp_path / "a.png")
     with pytest.raises(DataError, match="no log-mels to draw"):
         preview(clips, waves, PRESETS["waveform"], tmp_path / "a.png")
+
+
+# ── augmentation ─────────────────────────────────────────────────────────────────────────────────
+
+
+def pixels(path: Path) -> NDArray[np.float32]:
+    return np.asarray(imread(path)[..., :3])
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> tuple[Clips, Waveforms, Recipe]:
+    clips, waves = build(tmp_path, lengths=(RATE,))
+    return clips, waves, Recipe("some", ModelSpec("cp_mobile"), frontend=SPEC, augment=OFF)
+
+
+def test_each_augmentation_has_a_row_and_all_together_one_more(
+    tmp_path: Path, scene: tuple[Clips, Waveforms, Recipe]
+) -> None:
+    clips, waves, plain = scene
+    heights = []
+    for settings in ({"gain_db": 6.0}, {"gain_db": 6.0, "noise_p": 0.5}):
+        recipe = replace(plain, augment=replace(OFF, **settings))
+        heights.append(len(pixels(preview_augment(clips, waves, recipe, tmp_path / "a.png", 2))))
+    untouched_and_one, untouched_two_and_all = heights
+    assert untouched_two_and_all - untouched_and_one == pytest.approx(2 * 125, abs=2)  # rows of 1.25 inch
+
+
+def test_the_rows_show_what_their_names_say(tmp_path: Path, scene: tuple[Clips, Waveforms, Recipe]) -> None:
+    clips, waves, plain = scene
+    recipe = replace(plain, augment=replace(OFF, shift_seconds=0.4, shift_p=0.01))
+    picture = pixels(preview_augment(clips, waves, recipe, tmp_path / "shift.png", 3))
+    # the second row: though one window in a hundred is shifted, each is here, and what comes in is silent
+    row = picture[135:, :]
+    dark = (row.max(2) < 0.05).sum()
+    assert dark > 1000
+    assert (picture[:110].max(2) < 0.05).sum() < dark / 3
+
+
+def test_equal_seeds_give_equal_pictures_of_augmentation(
+    tmp_path: Path, scene: tuple[Clips, Waveforms, Recipe]
+) -> None:
+    clips, waves, plain = scene
+    recipe = everything(plain)
+    first, again, other = (
+        preview_augment(clips, waves, recipe, tmp_path / f"{i}.png", 2, seed).read_bytes()
+        for i, seed in enumerate((1, 1, 2))
+    )
+    assert first == again != other
+
+
+def test_impulse_responses_are_drawn_where_a_folder_is_given(
+    tmp_path: Path, scene: tuple[Clips, Waveforms, Recipe]
+) -> None:
+    clips, waves, _ = scene
+    (tmp_path / "responses").mkdir()
+    soundfile.write(tmp_path / "responses" / "dull.wav", np.hanning(40) / 20, RATE, subtype="FLOAT")
+    without, none = find("all", SPEC)
+    recipe, responses = find("all", SPEC, tmp_path / "responses")
+    assert none is None
+    assert responses is not None
+    assert responses.names == ["dull"]
+    tall, short = (
+        len(pixels(preview_augment(clips, waves, r, tmp_path / "x.png", 1, 0, given)))
+        for r, given in ((recipe, responses), (without, None))
+    )
+    assert tall - short == pytest.approx(125, abs=2)
+    with pytest.raises(RecipeError, match="draws no impulse responses"):
+        find("dcase2024_baseline", SPEC, tmp_path / "responses")
+
+
+@pytest.mark.parametrize("name", sorted(set(PRESETS) - {"waveform"}))
+def test_every_front_end_can_be_shown_everything(name: str) -> None:
+    spec = find("all", PRESETS[name])[0].augment
+    assert spec.noise_p == spec.low_pass_p == spec.freq_mixstyle_p == 1
+    assert bool(spec.gain_db) == (not PRESETS[name].squared)
+
+
+def test_wrong_use_of_the_augmented_picture_is_explained(
+    tmp_path: Path, scene: tuple[Clips, Waveforms, Recipe]
+) -> None:
+    clips, waves, plain = scene
+    with pytest.raises(DataError, match="some turns no augmentation on"):
+        preview_augment(clips, waves, plain, tmp_path / "a.png")
+    with pytest.raises(DataError, match="no log-mels to draw"):
+        find("all", PRESETS["waveform"])
+    named = replace(
+        OFF, impulse_responses="x", impulse_response_p=1.0, impulse_response_devices=("s1",), gain_db=1.0
+    )
+    with pytest.raises(DataError, match="no clip is of a device among"):
+        preview_augment(clips, waves, replace(plain, augment=named), tmp_path / "a.png")

@@ -197,7 +197,7 @@ import os, signal, sys
 from edgeaudio import cli
 from edgeaudio.training import loop
 
-save = loop._save
+save = loop.save
 
 
 def save_and_die(folder, *rest):
@@ -206,7 +206,7 @@ def save_and_die(folder, *rest):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-loop._save = save_and_die
+loop.save = save_and_die
 cli.main()
 """
 

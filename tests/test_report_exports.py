@@ -52,7 +52,7 @@ def run(untrained: Path, tmp_path: Path) -> Path:
             compare(f"torch → {ran_with} fp32", "logits", [(logits, logits)], 50, max_abs=1e-4),
             compare(
                 f"{ran_with} fp32 → {ran_with} int8", "logits", [(logits, noisy)], 50,
-                accuracies=(0.9, 0.8), max_drop=0.02,
+                qualities=(0.9, 0.8), max_drop=0.02,
             ),
         ]  # fmt: skip
         metrics = {"accuracy": {"fp32": 0.9, "int8": 0.8}, "parity": [hop.to_json() for hop in hops]}

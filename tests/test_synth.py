@@ -78,7 +78,7 @@ def test_the_amplifier_squeezes_peaks_but_hardly_touches_quiet_sounds():
     assert 0.95 < peaks[1] <= 1
 
 
-@pytest.mark.parametrize("device", synth.DEVICES)
+@pytest.mark.parametrize("device", synth.DEVICES + synth.HARSH_DEVICES)
 def test_a_silent_room_leaves_the_devices_own_noise_at_its_level(device):
     noise = devices.record(np.zeros(32000), device, np.random.default_rng(0), 32000)
     level_db = 10 * np.log10(np.mean(noise**2))
@@ -97,7 +97,7 @@ def test_other_rates_and_lengths(sample_rate, seconds):
     ("arguments", "sentence"),
     [
         (("sirn", "a", 0), "did you mean 'siren'"),
-        (("siren", "e", 0), "known: a, b, c, d"),
+        (("siren", "z", 0), "known: a, b, c, d, e, f, g"),
         (("siren", "a", -1), "from 0 up"),
         (("siren", "a", ()), "from 0 up"),
         (("siren", "a", 0, 8000), "16000 Hz or more"),
@@ -144,6 +144,22 @@ def test_more_training_clips_leave_the_test_set_alone(folder, tmp_path):
     files = sorted(file.name for file in (other / "audio").glob("*-test-*"))
     assert len(files) == 40
     assert all((folder / "audio" / f).read_bytes() == (other / "audio" / f).read_bytes() for f in files)
+
+
+def test_harsh_devices_are_heard_in_the_test_only(folder, tmp_path):
+    tiny = {"clips_per_class": 1, "val_clips_per_class": 0, "test_clips_per_class_per_device": 1}
+    manifest = synth.write(tmp_path / "set", **tiny, harsh=True, seed=SETTINGS["seed"])
+    rows = list(csv.DictReader(manifest.open()))
+    tested = {row["device"] for row in rows if row["split"] == "test"}
+    assert tested == set(synth.DEVICES + synth.HARSH_DEVICES)
+    assert {row["device"] for row in rows if row["split"] == "train"} <= set(synth.SEEN_DEVICES)
+    shared = {path.name for path in (folder / "audio").iterdir()} & {row["path"][6:] for row in rows}
+    assert shared
+    assert all(
+        (folder / "audio" / n).read_bytes() == (manifest.parent / "audio" / n).read_bytes() for n in shared
+    )
+    with pytest.raises(DataError, match="other settings"):
+        synth.write(tmp_path / "set", **tiny)
 
 
 def test_writing_again_returns_at_once(folder):

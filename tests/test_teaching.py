@@ -15,15 +15,17 @@ from edgeaudio.data import readers, waveforms
 from edgeaudio.models import Model, build
 from edgeaudio.presets import PRESETS
 from edgeaudio.training import loop
-from edgeaudio.training.stages import make_fabric
-from edgeaudio.training.teaching import CachedTeacher, LiveTeacher
-from edgeaudio.training.views import Draws, draw, view
+from edgeaudio.training.accelerators import make_fabric
+from edgeaudio.training.epochs import Hearing
+from edgeaudio.training.progress import Progress
+from edgeaudio.training.teaching import CachedTeacher, Listener, LiveTeacher
+from edgeaudio.training.views import Draws, draw, labels, view
 from edgeaudio.training.windows import WindowSet, window_logits
 
 CPU = torch.device("cpu")
 MEL = FrontEndSpec(sample_rate=16000, n_fft=512, win_length=512, hop_length=250, n_mels=32, fmax=8000)
 OTHER_MEL = FrontEndSpec(sample_rate=8000, n_fft=256, win_length=256, hop_length=80, n_mels=24, fmax=4000)
-UNCHANGED = Draws(None, None, None, None, None)
+UNCHANGED = Draws()
 INDEX = np.array([3, 0, 2, 1])
 
 
@@ -46,33 +48,40 @@ def recipe(**augment: float) -> Recipe:
 
 
 def test_live_equals_cached_where_nothing_is_changed(windows: WindowSet, teacher: Model) -> None:
-    cached = CachedTeacher(window_logits(teacher, windows, MEL, CPU), 2.0, CPU)
-    live = LiveTeacher([(teacher, MEL)], windows, 2.0, CPU)
-    torch.testing.assert_close(live(INDEX, UNCHANGED), cached(INDEX, UNCHANGED), atol=1e-5, rtol=0)
+    batch = Hearing(INDEX, UNCHANGED, 0.0)
+    cached = CachedTeacher(window_logits(teacher, windows, MEL, CPU), recipe(), CPU)(batch)
+    live = LiveTeacher([Listener(teacher, MEL)], windows, recipe(), CPU)(batch)
+    torch.testing.assert_close(live.probabilities, cached.probabilities, atol=1e-5, rtol=0)
 
 
 def test_live_answers_the_view_and_cached_the_mixture_of_answers(windows: WindowSet, teacher: Model) -> None:
     draws = draw(recipe(mixup_alpha=1.0, gain_db=20.0), len(INDEX), np.random.default_rng(1))
-    live = LiveTeacher([(teacher, MEL)], windows, 2.0, CPU, micro_batch=3)(INDEX, draws)
+    batch = Hearing(INDEX, draws, 0.0)
+    live = LiveTeacher([Listener(teacher, MEL)], windows, recipe(), CPU, micro_batch=3)(batch).probabilities
     with torch.no_grad():
         heard = view(windows.mel_source(MEL, CPU)(INDEX), draws, MEL)
         torch.testing.assert_close(live, (teacher(heard) / 2).softmax(1), atol=1e-5, rtol=0)
     stored = window_logits(teacher, windows, MEL, CPU)
-    cached = CachedTeacher(stored, 2.0, CPU)(INDEX, draws)
-    assert draws.mixup is not None
-    lam = torch.from_numpy(draws.mixup.lam)[:, None]
+    cached = CachedTeacher(stored, recipe(), CPU)(batch).probabilities
     own = (stored[torch.from_numpy(INDEX)] / 2).softmax(1)
-    torch.testing.assert_close(cached, lam * own + (1 - lam) * own[torch.from_numpy(draws.mixup.partner)])
+    torch.testing.assert_close(cached, labels(own, draws))
     assert (live - cached).abs().max() > 1e-3
 
 
-def test_two_live_teachers_answer_with_the_mean_of_their_logits(windows: WindowSet, teacher: Model) -> None:
+@pytest.mark.parametrize("weights", [None, [0.8, 0.2]])
+def test_two_live_teachers_answer_with_their_weighted_logits(
+    windows: WindowSet, teacher: Model, weights: list[float] | None
+) -> None:
     torch.manual_seed(1)
     other = build("cp_mobile", 4, base_channels=8, n_blocks=[1], strides={})
-    live = LiveTeacher([(teacher, MEL), (other, OTHER_MEL)], windows, 1.0, CPU)(INDEX, UNCHANGED)
+    both = [Listener(teacher, MEL), Listener(other, OTHER_MEL)]
+    batch = Hearing(INDEX, UNCHANGED, 0.0)
+    live = LiveTeacher(both, windows, recipe(), CPU, weights)(batch).probabilities
     with torch.no_grad():
         each = [m(windows.mel_source(s, CPU)(INDEX)) for m, s in ((teacher, MEL), (other.eval(), OTHER_MEL))]
-    torch.testing.assert_close(live, torch.stack(each).mean(0).softmax(1), atol=1e-5, rtol=0)
+    share = weights[0] if weights else 0.5
+    fused = share * each[0] + (1 - share) * each[1]
+    torch.testing.assert_close(live, (fused / 2).softmax(1), atol=1e-5, rtol=0)
 
 
 def test_windows_at_another_rate_are_the_same_stretch_of_sound(windows: WindowSet) -> None:
@@ -87,11 +96,11 @@ def test_windows_at_another_rate_are_the_same_stretch_of_sound(windows: WindowSe
 
 def test_a_view_moves_every_front_end_alike() -> None:
     draws = draw(recipe(roll_seconds=0.25), 5, np.random.default_rng(0))
-    assert draws.shift is not None
+    assert draws.roll is not None
     for spec in (MEL, OTHER_MEL):
         x = torch.randn(5, 1, spec.n_mels, spec.frames(spec.sample_rate))
         moved = view(x, draws, spec)
-        for i, seconds in enumerate(draws.shift):
+        for i, seconds in enumerate(draws.roll):
             frames = round(seconds * spec.sample_rate / spec.hop_length)
             assert torch.equal(moved[i], x[i].roll(frames, dims=2))
 
@@ -114,16 +123,16 @@ def test_a_job_that_is_taught_live_resumes_bit_for_bit(
     windows: WindowSet, teacher: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     learner = replace(recipe(mixup_alpha=1.0, gain_db=6.0), train=TrainSpec(epochs=3, batch_size=4))
-    save = loop._save
+    save = loop.save
 
     def train(folder: Path) -> dict[str, torch.Tensor]:
         torch.manual_seed(2)
         model = build("cp_mobile", 10, base_channels=8, n_blocks=[1], strides={})
-        live = LiveTeacher([(wide, MEL)], windows, 2.0, CPU)
+        live = LiveTeacher([Listener(wide, MEL)], windows, learner, CPU)
         loop.fit(model, learner, windows, windows, 10, folder, make_fabric("cpu", "32"), 5, live)
         return {key: value.clone() for key, value in model.state_dict().items()}
 
-    def stop_after_one(folder: Path, state: loop._State, *rest: Any) -> None:
+    def stop_after_one(folder: Path, state: Progress, *rest: Any) -> None:
         save(folder, state, *rest)
         if state.epoch == 1:
             raise KeyboardInterrupt
@@ -131,9 +140,9 @@ def test_a_job_that_is_taught_live_resumes_bit_for_bit(
     torch.manual_seed(0)
     wide = build("cp_mobile", 10, base_channels=8, n_blocks=[1], strides={})
     whole = train(tmp_path / "whole")
-    monkeypatch.setattr(loop, "_save", stop_after_one)
+    monkeypatch.setattr(loop, "save", stop_after_one)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "parts")
-    monkeypatch.setattr(loop, "_save", save)
+    monkeypatch.setattr(loop, "save", save)
     resumed = train(tmp_path / "parts")
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)

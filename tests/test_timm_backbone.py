@@ -133,3 +133,16 @@ def test_missing_timm_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)  # what Python itself calls a module that isn't there
     with pytest.raises(ValueError, match=r"timm is not installed; pip install 'edgeaudio\[timm\]'"):
         TimmBackbone(10)
+
+
+def test_pieces_of_a_long_item_are_seen_apart_and_joined() -> None:
+    torch.manual_seed(0)
+    whole = TimmBackbone(3, backbone="resnet10t", part_frames=64).eval()
+    x = torch.randn(2, 1, 64, 200)  # three pieces and a remainder
+    with torch.no_grad():
+        joined = whole.features(x)
+        apart = [whole.features(x[..., start : start + 64]) for start in (0, 64, 128)]
+        short = whole(x[..., :100])  # one piece and a remainder: an inference is never cut
+        whole.part_frames = 0
+        torch.testing.assert_close(short, whole(x[..., :100]))
+    torch.testing.assert_close(joined, torch.cat(apart, 3))

@@ -33,11 +33,12 @@ class Eager:
             raise MissingExtraError(
                 "--against-torch needs torch, which isn't installed; pip install 'edgeaudio[train]'"
             ) from error
+        from edgeaudio.export.activation import to_scores
         from edgeaudio.frontend import build_front_end
         from edgeaudio.models import build
         from edgeaudio.training.stored import load_network
 
-        self._torch = torch
+        self._torch, self._to_scores, self._several = torch, to_scores, bundle.several
         recipe, weights = _found(bundle)
         self.trained = weights is not None
         self._front_end = build_front_end(bundle.frontend)
@@ -57,7 +58,7 @@ class Eager:
         """Waveform windows `(n, samples)` → scores `(n, classes)`."""
         with self._torch.inference_mode():
             log_mel = self._front_end(self._torch.from_numpy(windows))
-            values: NDArray[np.float32] = self._model(log_mel).softmax(dim=1).numpy()
+            values: NDArray[np.float32] = self._to_scores(self._model(log_mel), self._several).numpy()
         return values
 
 

@@ -9,9 +9,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgeaudio.errors import DataError, did_you_mean
 
 SPLITS = ("train", "val", "test")
+SEPARATOR = ";"
+"""Stands between further labels in one cell of a CSV."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,13 @@ class Clip:
     """What must not be split: clips of one recording, one speaker, one place."""
     device: str = ""
     """What it was recorded with."""
+    others: tuple[str, ...] = ()
+    """Further labels of the same stretch, where it has several."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All labels of the stretch, the first one first."""
+        return (self.label, *self.others)
 
 
 @dataclass(frozen=True)
@@ -45,9 +57,15 @@ class Clips:
     items: tuple[Clip, ...]
     classes: tuple[str, ...] = field(default=())
     """Sorted class names; their order is the order of the scores. Taken from the clips where empty."""
+    multi_label: bool = False
+    """Whether a clip may have several labels: where one has, and where the layout says so."""
+    notes: tuple[str, ...] = ()
+    """What reading the layout left out or drew: whole sentences for the data set's owner."""
 
     def __post_init__(self) -> None:
-        found = {clip.label for clip in self.items}
+        found = {label for clip in self.items for label in clip.labels}
+        if any(clip.others for clip in self.items):
+            object.__setattr__(self, "multi_label", True)
         if not self.classes:
             object.__setattr__(self, "classes", tuple(sorted(found)))
         for label in sorted(found - set(self.classes)):
@@ -67,6 +85,15 @@ class Clips:
         """Class index of each clip."""
         index = {name: i for i, name in enumerate(self.classes)}
         return [index[clip.label] for clip in self.items]
+
+    @property
+    def label_matrix(self) -> NDArray[np.float32]:
+        """`(clips, classes)`: 1 where the clip has the label, first or further, else 0."""
+        index = {name: i for i, name in enumerate(self.classes)}
+        matrix = np.zeros((len(self.items), len(self.classes)), np.float32)
+        for row, clip in zip(matrix, self.items, strict=True):
+            row[[index[label] for label in clip.labels]] = 1
+        return matrix
 
     @property
     def folds(self) -> list[str]:
@@ -106,14 +133,43 @@ class Clips:
         """Number of clips for each value of `key`."""
         return Counter(key(clip) for clip in self.items)
 
+    @property
+    def label_counts(self) -> Counter[str]:
+        """Number of clips that have each label, first or further."""
+        return Counter(label for clip in self.items for label in clip.labels)
+
     def to_csv(self) -> str:
-        """The table as CSV text, readable by `readers.read`."""
+        """The table as CSV text, readable by `readers.read`; the column `others` only where it is used.
+
+        Raises:
+            DataError: a further label holds the sign that separates them.
+        """
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(["path", "label", "fold", "split", "group", "device", "start", "end"])
+        header = ["path", "label", "fold", "split", "group", "device", "start", "end"]
+        writer.writerow([*header, "others"] if self.multi_label else header)
         for clip in self.items:
             end = "" if clip.duration is None else f"{clip.start + clip.duration:.6f}"
             start = f"{clip.start:.6f}" if clip.start else ""
             path = clip.path.absolute().as_posix()
-            writer.writerow([path, clip.label, clip.fold, clip.split, clip.group, clip.device, start, end])
+            row = [path, clip.label, clip.fold, clip.split, clip.group, clip.device, start, end]
+            writer.writerow([*row, join_labels(clip.others)] if self.multi_label else row)
         return out.getvalue()
+
+
+def join_labels(labels: Sequence[str]) -> str:
+    """Further labels as one cell.
+
+    Raises:
+        DataError: a label holds the separator.
+    """
+    for label in labels:
+        if SEPARATOR in label:
+            raise DataError(f"the label {label!r} holds {SEPARATOR!r}, which separates labels; rename it")
+    return SEPARATOR.join(labels)
+
+
+def further_labels(labels: Sequence[str], first: str) -> tuple[str, ...]:
+    """`labels` without blanks, repetitions and the first label."""
+    names = dict.fromkeys(label.strip() for label in labels)
+    return tuple(name for name in names if name and name != first)

@@ -38,11 +38,28 @@ MICROPHONES = {
         ((60, -6), (200, -2), (600, 0), (1000, 4), (1700, 0), (2600, -4), (5000, 1), (16000, -12)),
         -3, -60, -2, 2.0,
     ),
+    # the harsh ones, unseen too. An intercom: a narrow band with a loud resonance, driven hard
+    "e": Device(
+        ((60, -40), (300, -18), (700, -2), (1300, 10), (2200, 0), (3400, -16), (6000, -34), (16000, -50)),
+        6, -52, 0, 3.0,
+    ),
+    # a telephone in a bag: next to nothing above 1 kHz
+    "f": Device(
+        ((60, 6), (300, 8), (800, 0), (1500, -14), (3000, -24), (8000, -34), (16000, -44)), 4, -60, -4, 1.2
+    ),
+    # a plastic toy: a comb of resonances
+    "g": Device(
+        ((80, -20), (250, 8), (450, -12), (800, 9), (1200, -13), (1900, 8), (2800, -12), (4200, 7),
+         (6500, -14), (9000, 2), (16000, -24)),
+        0, -56, 0, 2.0,
+    ),
 }  # fmt: skip
 
 SEEN_DEVICES = ("a", "b", "c")
 UNSEEN_DEVICES = ("d",)
 DEVICES = SEEN_DEVICES + UNSEEN_DEVICES
+HARSH_DEVICES = ("e", "f", "g")
+"""Far from all that is trained on: what robustness to devices is measured with."""
 
 
 @lru_cache(maxsize=32)

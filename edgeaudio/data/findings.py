@@ -56,10 +56,14 @@ def _duplicates(clips: Clips, stats: Sequence[ClipStats]) -> list[str]:
     names = _some([f"{clips.name_of(a)} = {clips.name_of(b)}" for a, b in pairs])
     return [
         f"{_are(len(pairs), 'clip')} copied byte for byte from another: {names}; remove the copies.",
-        *_contradictions(clips, pairs, "label", lambda clip: clip.label, "one of them is wrong"),
+        *_contradictions(clips, pairs, "label", _labels, "one of them is wrong"),
         *_contradictions(clips, pairs, "split", lambda clip: clip.split, _REHEARD),
         *_contradictions(clips, pairs, "fold", lambda clip: clip.fold, _REHEARD),
     ]
+
+
+def _labels(clip: Clip) -> str:
+    return ", ".join(sorted(clip.labels))
 
 
 def _contradictions(
@@ -88,7 +92,7 @@ def _leaks(clips: Clips, what: str, key: Callable[[Clip], str]) -> list[str]:
 
 
 def _small_classes(clips: Clips) -> list[str]:
-    counts = clips.counts(lambda clip: clip.label)
+    counts = clips.label_counts
     largest, most = max(counts.items(), key=lambda item: item[1])
     few = [f"{label} ({counts[label]})" for label in clips.classes if counts[label] < SMALL_CLASS]
     rare = [
@@ -103,7 +107,8 @@ def _small_classes(clips: Clips) -> list[str]:
     if rare:
         texts.append(
             f"{_have(len(rare))} at least {IMBALANCE} times fewer clips than {largest} ({most}): "
-            f"{_some(rare)}; add clips, and go by the macro accuracy."
+            f"{_some(rare)}; add clips, and go by "
+            + ("the classes' average precisions." if clips.multi_label else "the macro accuracy.")
         )
     return texts
 
@@ -174,7 +179,8 @@ def _narrow_files(clips: Clips, stats: Sequence[ClipStats], sample_rate: int) ->
 def _by_class(clips: Clips, values: Sequence[float]) -> dict[str, list[float]]:
     parts: dict[str, list[float]] = defaultdict(list)
     for clip, value in zip(clips, values, strict=True):
-        parts[clip.label].append(value)
+        for label in clip.labels:
+            parts[label].append(value)
     return dict(sorted(parts.items()))
 
 

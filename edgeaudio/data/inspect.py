@@ -19,7 +19,7 @@ from edgeaudio.data.waveforms import ClipStats, Waveforms
 
 @dataclass(frozen=True)
 class ClassSummary:
-    """The clips of one class."""
+    """The clips of one class; a clip of several labels is one of each of its classes."""
 
     label: str
     clips: int
@@ -57,6 +57,8 @@ class Inspection:
     total_seconds: float
     peak: float
     """Largest absolute sample of all clips; 1 is full scale."""
+    labels_per_clip: float
+    """Mean number of labels of a clip; 1 where none has several."""
     warnings: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -74,6 +76,8 @@ class Inspection:
             ["in all", _long(self.total_seconds)],
             ["peak", f"{_decibel(self.peak)} dBFS"],
         ]
+        if self.labels_per_clip > 1:
+            overview.append(["labels", f"{self.labels_per_clip:.2f} a clip on average"])
         if self.groups:
             overview.append(["groups", f"{self.groups:,}"])
         counted = (("fold", self.folds), ("split", self.splits), ("device", self.devices))
@@ -125,12 +129,13 @@ def inspect(clips: Clips, waveforms: Waveforms) -> Inspection:
         max_seconds=float(seconds.max()),
         total_seconds=float(seconds.sum()),
         peak=max(s.peak for s in stats),
+        labels_per_clip=sum(len(clip.labels) for clip in clips) / len(clips),
         warnings=tuple(findings(clips, stats, waveforms.sample_rate)),
     )
 
 
 def _summary(label: str, clips: Clips, stats: Sequence[ClipStats]) -> ClassSummary:
-    members = clips.indices(lambda clip: clip.label == label)
+    members = clips.indices(lambda clip: label in clip.labels)
     own = [stats[i] for i in members]
     rms = median(s.rms for s in own)
     return ClassSummary(

@@ -1,4 +1,4 @@
-"""One picture of a data set: log-mel spectrograms of a few clips of each class, as the network hears them."""
+"""Pictures of log-mel spectrograms in rows, and one of a data set: a few clips of each class."""
 
 from __future__ import annotations
 
@@ -43,14 +43,18 @@ _TICK_DISTANCE = 0.16  # share of a panel's height between two tick labels
 
 
 @dataclass(frozen=True)
-class _Example:
-    """One panel: the log-mel `(mels, frames)` of the stretch shown."""
+class Panel:
+    """One log-mel of a picture."""
 
     title: str
     log_mel: Array
-    start: float  # seconds into the clip
-    seconds: float  # of the stretch
-    shown_seconds: float  # of the log-mel: with the zeros that a very short clip is filled up with
+    """`(mels, frames)` of the stretch shown."""
+    start: float
+    """Seconds into the clip."""
+    seconds: float
+    """Length of the stretch."""
+    shown_seconds: float
+    """Length of the log-mel: with the zeros that a very short clip is filled up with."""
 
 
 def preview(
@@ -75,13 +79,9 @@ def preview(
         DataError: the front end has no log-mels, `per_class` is below 1, `path` doesn't end in .png, or the
             sample rates differ.
     """
-    path = Path(path)
-    if spec.kind != "log_mel":
-        raise DataError(f"a front end of kind {spec.kind} has no log-mels to draw; choose a preset that has")
+    check(path, spec)
     if per_class < 1:
         raise DataError(f"{per_class} clips per class make no picture; use 1 or more")
-    if path.suffix.lower() != ".png":
-        raise DataError(f"{path}: the picture is a PNG file; let its name end in .png")
     if waveforms.sample_rate != spec.sample_rate:
         raise DataError(
             f"the waveforms are at {waveforms.sample_rate} Hz but the front end wants {spec.sample_rate} Hz; "
@@ -89,11 +89,28 @@ def preview(
         )
     rows = {label: _choose(clips, label, per_class, seed) for label in clips.classes}
     shown = {label: _examples(clips, waveforms, spec, chosen) for label, chosen in rows.items() if chosen}
-    picture = _draw(shown, spec)
+    return write(path, draw_rows(shown, spec))
+
+
+def check(path: Path, spec: FrontEndSpec) -> None:
+    """Refuse what can't be drawn.
+
+    Raises:
+        DataError: the front end has no log-mels, or `path` doesn't end in .png.
+    """
+    if spec.kind != "log_mel":
+        raise DataError(f"a front end of kind {spec.kind} has no log-mels to draw; choose a preset that has")
+    if Path(path).suffix.lower() != ".png":
+        raise DataError(f"{path}: the picture is a PNG file; let its name end in .png")
+
+
+def write(path: Path, picture: bytes) -> Path:
+    """Write a picture where `path` says; a kill leaves the old one or the new one."""
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.partial")
     draft.write_bytes(picture)
-    draft.replace(path)  # a kill leaves the old picture or the new one
+    draft.replace(path)
     return path
 
 
@@ -104,12 +121,12 @@ def _choose(clips: Clips, label: str, count: int, seed: int) -> list[int]:
     return sorted(rng.permutation(members)[:count].tolist())
 
 
-def _examples(clips: Clips, waveforms: Waveforms, spec: FrontEndSpec, chosen: list[int]) -> list[_Example]:
+def _examples(clips: Clips, waveforms: Waveforms, spec: FrontEndSpec, chosen: list[int]) -> list[Panel]:
     front_end = LogMel(spec)
     return [_example(clips, i, waveforms, front_end) for i in chosen]
 
 
-def _example(clips: Clips, i: int, waveforms: Waveforms, front_end: LogMel) -> _Example:
+def _example(clips: Clips, i: int, waveforms: Waveforms, front_end: LogMel) -> Panel:
     rate = front_end.spec.sample_rate
     waveform = waveforms[i]
     start, stop = loudest(waveform, round(LONGEST * rate), rate // 4)
@@ -118,8 +135,8 @@ def _example(clips: Clips, i: int, waveforms: Waveforms, front_end: LogMel) -> _
     stretch[: stop - start] = waveform[start:stop]
     with torch.inference_mode():
         log_mel = front_end(torch.from_numpy(stretch[None]))[0, 0].numpy()
-    name = _shorten(Path(clips.name_of(clips[i])).name, 30)
-    return _Example(
+    name = shorten(Path(clips.name_of(clips[i])).name, 30)
+    return Panel(
         title=f"{name} · {_length(len(waveform) / rate)}",
         log_mel=log_mel,
         start=start / rate,
@@ -153,12 +170,21 @@ def loudest(waveform: Array, length: int, hop: int) -> tuple[int, int]:
     return best, best + length
 
 
-def _draw(shown: dict[str, list[_Example]], spec: FrontEndSpec) -> bytes:
+def draw_rows(shown: dict[str, list[Panel]], spec: FrontEndSpec) -> bytes:
+    """Draw rows of log-mels by name, one colour scale for all.
+
+    Args:
+        shown: at least one panel in each row.
+        spec: the front end that they come from.
+
+    Returns:
+        The bytes of a PNG file, equal for equal inputs.
+    """
     # the object-oriented interface alone: pyplot would keep the figure and may look for a screen
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    names = {label: _shorten(label.replace("_", " "), 24) for label in shown}
+    names = {label: shorten(label.replace("_", " "), 24) for label in shown}
     left = _NAME_MARGIN + _LETTER * max(map(len, names.values()))
     width = left + max(map(len, shown.values())) * _PANEL_WIDTH + _BAR_WIDTH
     height = len(shown) * _PANEL_HEIGHT + 2 * _EDGE
@@ -194,7 +220,7 @@ def _axes(figure: Figure, left: float, bottom: float, width: float, height: floa
 
 
 def _panel(
-    axes: Axes, example: _Example, spec: FrontEndSpec, levels: tuple[float, float], seconds: float
+    axes: Axes, example: Panel, spec: FrontEndSpec, levels: tuple[float, float], seconds: float
 ) -> AxesImage:
     image = axes.imshow(
         example.log_mel, origin="lower", aspect="auto", cmap="magma", vmin=levels[0], vmax=levels[1],
@@ -204,7 +230,7 @@ def _panel(
     return image
 
 
-def _label(axes: Axes, example: _Example, spec: FrontEndSpec, first: bool) -> None:
+def _label(axes: Axes, example: Panel, spec: FrontEndSpec, first: bool) -> None:
     axes.set_title(example.title, fontsize=7, loc="left", pad=2).set_parse_math(False)
     axes.set_facecolor("#f3f3f3")  # where a clip is shorter than the longest shown
     axes.spines[:].set_visible(False)
@@ -227,7 +253,7 @@ def frequency_ticks(spec: FrontEndSpec) -> tuple[list[float], list[str]]:
     return list(found), list(found.values())
 
 
-def _colour_range(examples: list[_Example]) -> tuple[float, float]:
+def _colour_range(examples: list[Panel]) -> tuple[float, float]:
     """Levels that nearly all of the picture lies between, so that one loud click doesn't darken the rest."""
     values = np.concatenate([example.log_mel.ravel() for example in examples])
     low, high = (float(v) for v in np.percentile(values, (1, 99.8)))
@@ -245,7 +271,7 @@ def _png(canvas: FigureCanvasAgg) -> bytes:
     return png.getvalue()
 
 
-def _shorten(text: str, most: int) -> str:
+def shorten(text: str, most: int) -> str:
     """Cut out the middle: the ends of file names tell them apart."""
     if len(text) <= most:
         return text

@@ -20,6 +20,7 @@ def split(clips: Clips, seed: int, fold: str | None = None) -> Clips:
 
     A `fold` is held out as test. Without folds, splits that the data set gives are kept; what is missing
     (test first, then validation) is drawn from the training part, stratified by class, never through a group.
+    Where clips have several labels, the first one counts, and no label leaves the training as a whole.
 
     Args:
         clips: the table; its own splits and folds are respected.
@@ -68,7 +69,9 @@ def groups_in_two_splits(clips: Clips) -> list[str]:
 
 
 def _check_sizes(clips: Clips) -> None:
-    for label, count in sorted(clips.counts(lambda clip: clip.label).items()):
+    if clips.multi_label:
+        return  # a rare label may stand beside others only; its clip is trained on, and `inspect` tells
+    for label, count in sorted(clips.label_counts.items()):
         if count < 2:
             raise DataError(f"class {label!r} has {count} clip; at least 2 are needed to train and test it")
 
@@ -92,7 +95,33 @@ def _carve(clips: Clips, names: Sequence[str], new: str, share: float, seed: int
     names = list(names)
     for i in _stratified(train, labels, groups, parts, seed):
         names[i] = new
+    return _given_back(clips, names, new) if clips.multi_label else names
+
+
+def _given_back(clips: Clips, names: list[str], new: str) -> list[str]:
+    """The names, with groups back in training that hold all clips of a label.
+
+    Strata are those of the first labels, so a rare further label may have gone as a whole.
+    """
+    names, trained = list(names), _trained(clips, names)
+    for i, clip in enumerate(clips):
+        if names[i] == new and not trained.issuperset(clip.labels):
+            for k in _group_of(clips, i):
+                names[k] = "train" if names[k] == new else names[k]
+            trained = _trained(clips, names)
     return names
+
+
+def _group_of(clips: Clips, position: int) -> list[int]:
+    """Positions of the clips that must not be split from one, itself among them."""
+    group = clips[position].group
+    return clips.indices(lambda clip: clip.group == group) if group else [position]
+
+
+def _trained(clips: Clips, names: Sequence[str]) -> set[str]:
+    """Labels that a training clip has."""
+    held = (clip.labels for clip, name in zip(clips, names, strict=True) if name == "train")
+    return {label for labels in held for label in labels}
 
 
 def _stratified(train: list[int], labels: list[str], groups: list[str], parts: int, seed: int) -> list[int]:
@@ -122,7 +151,7 @@ def _stratified(train: list[int], labels: list[str], groups: list[str], parts: i
 
 
 def _check_training_classes(clips: Clips, names: Sequence[str]) -> None:
-    trained = {clip.label for clip, name in zip(clips, names, strict=True) if name == "train"}
+    trained = _trained(clips, names)
     for label in clips.classes:
         if label not in trained:
             raise DataError(

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from edgeaudio.data.devices import DEVICES, SEEN_DEVICES, record
+from edgeaudio.data.devices import DEVICES, HARSH_DEVICES, SEEN_DEVICES, record
 from edgeaudio.data.scenes import SCENES, Take, perform
 from edgeaudio.errors import DataError, did_you_mean
 
@@ -42,7 +42,7 @@ def render(
 
     Args:
         scene: one of ``SCENES``.
-        device: one of ``DEVICES``.
+        device: one of ``DEVICES`` or ``HARSH_DEVICES``.
         seed: a whole number or several, none negative.
         sample_rate: Hz.
         seconds: length of the clip.
@@ -53,7 +53,7 @@ def render(
     Raises:
         DataError: the scene or the device is not known, or a number is out of range.
     """
-    for what, name, known in (("scene", scene, SCENES), ("device", device, DEVICES)):
+    for what, name, known in (("scene", scene, SCENES), ("device", device, DEVICES + HARSH_DEVICES)):
         if name not in known:
             raise DataError(f"unknown {what} {name!r}; {did_you_mean(name, known)}")
     numbers = [seed] if isinstance(seed, int) else list(seed)
@@ -67,7 +67,7 @@ def render(
     entropy = [SCENES.index(scene), *numbers]
     take = Take(np.random.default_rng(entropy), samples, sample_rate)
     # the device's noise has a stream of its own; never 0, because a seed's trailing zeros are not seen
-    rng = np.random.default_rng([*entropy, 1 + DEVICES.index(device)])
+    rng = np.random.default_rng([*entropy, 1 + (DEVICES + HARSH_DEVICES).index(device)])
     return record(perform(scene, take), device, rng, sample_rate).astype(np.float32)
 
 
@@ -90,14 +90,14 @@ class _Row:
 _SPLITS = ("train", "val", "test")
 
 
-def _rows(takes: dict[str, int]) -> Iterator[tuple[_Row, tuple[int, int, int]]]:
+def _rows(takes: dict[str, int], tested: Sequence[str]) -> Iterator[tuple[_Row, tuple[int, int, int]]]:
     """Every clip with its part of the seed, so that one split's size never changes another's sounds."""
     for label_index, label in enumerate(SCENES):
         for split_index, split in enumerate(_SPLITS):
             for take in range(takes[split]):
                 group = f"{label}-{split}-{take:04d}"
                 # a test take is recorded on all devices at once, so their accuracies compare like with like
-                devices = DEVICES if split == "test" else (SEEN_DEVICES[take % len(SEEN_DEVICES)],)
+                devices = tested if split == "test" else (SEEN_DEVICES[take % len(SEEN_DEVICES)],)
                 for device in devices:
                     row = _Row(f"audio/{group}-{device}.wav", label, split, group, device)
                     yield row, (label_index, split_index, take)
@@ -110,6 +110,7 @@ def write(
     test_clips_per_class_per_device: int = 12,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    harsh: bool = False,
 ) -> Path:
     """Write the scenes as WAV files with a manifest; a folder that holds the same set is left as it is.
 
@@ -124,6 +125,7 @@ def write(
         val_clips_per_class: validation clips of each class, likewise.
         test_clips_per_class_per_device: test performances of each class.
         seed: a whole number, not negative.
+        harsh: record the test performances on three more devices, far from all that is trained on.
         progress: called with the clips written and the clips in all.
 
     Returns:
@@ -136,11 +138,13 @@ def write(
     if min(counts) < 0 or sum(counts) == 0:
         raise DataError(f"clips per class {counts} (train, val, test): none may be negative, nor all zero")
     _check_seed(seed)
+    told = {"harsh": True} if harsh else {}
     takes = dict(zip(_SPLITS, counts, strict=True))
-    rows = list(_rows(takes))
+    rows = list(_rows(takes, DEVICES + HARSH_DEVICES if harsh else DEVICES))
     texts = {
         "clips.csv": _manifest(row for row, _ in rows),
-        "synth.json": json.dumps({"made_by": __name__, "version": VERSION, "seed": seed, **takes}) + "\n",
+        "synth.json": json.dumps({"made_by": __name__, "version": VERSION, "seed": seed, **takes, **told})
+        + "\n",
     }
     folder = Path(folder).resolve()
     if not _holds(folder, texts):

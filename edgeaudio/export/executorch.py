@@ -1,9 +1,9 @@
 """ExecuTorch files (.pte) for XNNPACK: the whole graph in float32, and with its network in int8.
 
 The network is quantised before it is joined to the front end, so the integers can't reach either the front
-end or the softmax. Inside it, convolutions, products and sums take integers, those of a global response norm
-too: left in float amid integers it is lowered to a memory layout that fails when it runs, and on trained
-networks it made no difference (20.5 and 20.7 dB of signal to noise).
+end or what makes scores of the logits. Inside it, convolutions, products and sums take integers, those of a
+global response norm too: left in float amid integers it is lowered to a memory layout that fails when it
+runs, and on trained networks it made no difference (20.5 and 20.7 dB of signal to noise).
 """
 
 from __future__ import annotations

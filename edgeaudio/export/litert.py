@@ -1,7 +1,7 @@
 """LiteRT (TFLite) files: the whole graph in float32 and int8, and the bare network for microcontrollers.
 
 The integers come from the float file: every operator carries the name of the torch module it was made from,
-so the front end and the softmax are left in float32 by name.
+so the front end and what makes scores of the logits are left in float32 by name.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from edgeaudio.bundle import graph_file
 from edgeaudio.complexity.tflite_graph import tflite_graph
 from edgeaudio.config import Target
 from edgeaudio.errors import BoundError
+from edgeaudio.export.activation import to_scores
 from edgeaudio.export.c_header import write_c_header
 from edgeaudio.export.targets import Pieces
 from edgeaudio.export.torch_graph import OUTPUTS, calibration_log_mels, waveform_graph
@@ -68,12 +69,12 @@ class _Named(nn.Module):
 class _Scores(nn.Module):
     """Log-mel → scores alone."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, several: bool) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.several = network, several
 
     def forward(self, log_mel: Tensor) -> tuple[Tensor]:
-        return (self.network(log_mel).softmax(dim=1),)
+        return (to_scores(self.network(log_mel), self.several),)
 
 
 def write(pieces: Pieces, target: Target, folder: Path) -> dict[str, Path]:
@@ -116,7 +117,7 @@ def write_microcontroller(pieces: Pieces, target: Target, folder: Path) -> Path:
         DataError: the calibration clips are missing or broken.
     """
     log_mels = calibration_log_mels(pieces)
-    module = _Named(_Scores(pieces.model.folded().eval()), ("scores",))
+    module = _Named(_Scores(pieces.model.folded().eval(), pieces.several), ("scores",))
     floats = _convert(module, {"log_mel": torch.zeros(pieces.input_shape)})
     path = folder / MICROCONTROLLER_FILE
     path.write_bytes(_quantised(floats, [(".*", "*")], log_mels[:, None].numpy()))

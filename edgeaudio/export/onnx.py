@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeaudio.config import FrontEndSpec
+from edgeaudio.export.activation import to_scores
 from edgeaudio.frontend import OpenLogMel, build_static_front_end
 from edgeaudio.models import Model
 from edgeaudio.predictor import EMBEDDING
@@ -29,29 +30,29 @@ WAVEFORM, LOG_MEL, LOGITS, SCORES = "waveform", "log_mel", "logits", "scores"
 
 
 class _Head(nn.Module):
-    """The network with its softmax: log-mel → scores and logits."""
+    """The network with its softmax or sigmoid: log-mel → scores and logits."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, several: bool) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.several = model, several
 
     def forward(self, log_mel: Tensor) -> tuple[Tensor, Tensor]:
         logits = self.model(log_mel)
-        return logits.softmax(dim=1), logits
+        return to_scores(logits, self.several), logits
 
 
 class _EmbeddingHead(nn.Module):
     """The same with the embedding as a third answer, worked out once for both."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, several: bool) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.several = model, several
 
     def forward(self, log_mel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         with _worked_out_once(self.model):
             logits = self.model(log_mel)
             embedding = self.model.embed(log_mel)
-        return logits.softmax(dim=1), logits, embedding
+        return to_scores(logits, self.several), logits, embedding
 
 
 @contextlib.contextmanager
@@ -83,7 +84,7 @@ def export_front_end(spec: FrontEndSpec, samples: int | None) -> onnx.ModelProto
 
 
 def export_model(
-    model: Model, input_shape: tuple[int, int, int, int], *, embedding: bool = False
+    model: Model, input_shape: tuple[int, int, int, int], *, embedding: bool = False, several: bool = False
 ) -> onnx.ModelProto:
     """Graph `log_mel (batch, 1, mels, frames)` → `scores` and `logits`, both `(batch, classes)`.
 
@@ -93,12 +94,13 @@ def export_model(
         model: trained, in evaluation mode.
         input_shape: of one log-mel, `(1, 1, mels, frames)`.
         embedding: also give what the network knows before it decides, ``embedding (batch, features)``.
+        several: a clip may have several labels: each score is a sigmoid, else all are one softmax.
     """
     example = torch.zeros(2, *input_shape[1:])
     if embedding:
         outputs = [SCORES, LOGITS, EMBEDDING]
-        return _export(_EmbeddingHead(model.folded()), example, [LOG_MEL], outputs)
-    return _export(_Head(model.folded()), example, [LOG_MEL], [SCORES, LOGITS])
+        return _export(_EmbeddingHead(model.folded(), several), example, [LOG_MEL], outputs)
+    return _export(_Head(model.folded(), several), example, [LOG_MEL], [SCORES, LOGITS])
 
 
 def join(front_end: onnx.ModelProto, model: onnx.ModelProto, metadata: dict[str, object]) -> onnx.ModelProto:

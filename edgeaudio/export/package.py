@@ -14,6 +14,10 @@ from edgeaudio.bundle import CARD, GOLDEN, Bundle, graph_file, write_manifest
 from edgeaudio.config import Recipe
 from edgeaudio.export.onnx import SCORES
 from edgeaudio.runtimes import open_graph
+from edgeaudio.training.metrics import figure_of, quality_of
+
+_OF_ONE = "Scores are relative to the classes above: a sound of none of them still gets the nearest one."
+_OF_SEVERAL = "Each score is a yes or no of its own: several classes may be high at once, or none."
 
 
 def write_bundle(
@@ -58,17 +62,18 @@ def model_card(draft: Bundle, recipe: Recipe, teachers: list[str], data: str, si
         data: name of the data set.
         sizes: precision → bytes of the graph's file, front end included.
     """
-    accuracy = draft.metrics["accuracy"]
+    figure, shares = figure_of(draft.metrics), quality_of(draft.metrics)
     spec = draft.frontend
-    names = {precision: graph_file(precision, draft.runtime) for precision in accuracy}
+    names = {precision: graph_file(precision, draft.runtime) for precision in shares}
     rows = "\n".join(
         f"| `{names[precision]}` | {precision} | {sizes[precision]:,} B | {100 * share:.2f} % |"
-        for precision, share in accuracy.items()
+        for precision, share in shares.items()
     )
     facts = [
         f"**Input** `waveform`: float32 `(batch, {draft.window_samples})`, mono, {draft.sample_rate} Hz, "
         "full scale at ±1",
-        f"**Output** `scores`: float32 `(batch, {len(draft.labels)})`, softmax; `logits`: the same before it",
+        f"**Output** `scores`: float32 `(batch, {len(draft.labels)})`, {draft.activation}; `logits`: the "
+        "same before it",
         f"**Longer clips**: windows every {draft.hop_samples} samples, the mean of their scores; "
         "windows 60 dB below the loudest one don't vote",
         f"**Front end**, inside the graph: {spec.sentence}; hash `{spec.hash}`",
@@ -84,7 +89,7 @@ def model_card(draft: Bundle, recipe: Recipe, teachers: list[str], data: str, si
 
 Sound classifier for {len(draft.labels)} classes: {", ".join(draft.labels)}.
 
-| graph | precision | file, front end included | accuracy on {draft.metrics["clips"]} held-out clips |
+| graph | precision | file, front end included | {figure} on {draft.metrics["clips"]} held-out clips |
 | --- | --- | ---: | ---: |
 {rows}
 
@@ -97,5 +102,5 @@ predictor = edgeaudio.load("path/to/this/folder")
 print(predictor.predict_file("sound.wav").top(3))
 ```
 
-Scores are relative to the classes above: a sound of none of them still gets the nearest one.
+{_OF_SEVERAL if draft.several else _OF_ONE}
 """

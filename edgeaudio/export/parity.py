@@ -31,20 +31,23 @@ class Parity:
     """Cosine similarity of all values."""
     top1_agreement: float | None = None
     """Share of windows with the same winner; None for a log-mel."""
-    accuracy: float | None = None
-    """The later hop's clip accuracy."""
-    accuracy_change: float | None = None
-    """Against the earlier hop, in shares of 1."""
+    quality: float | None = None
+    """The later hop's clip accuracy, or what `figure` names."""
+    change: float | None = None
+    """Of that against the earlier hop, in shares of 1."""
     bound: str = ""
     """What had to hold."""
     ok: bool = True
     """Whether it did."""
     broke_at: str = ""
     """Where it didn't: the first node that goes wrong, if the hop can be followed node by node."""
+    figure: str = "accuracy"
+    """What the quality is: ``accuracy``, or ``mAP`` with several labels a clip."""
 
     def to_json(self) -> dict[str, Any]:
-        """All fields as plain JSON values."""
-        return asdict(self)
+        """All fields as plain JSON values; the quality under its own name, such as ``accuracy``."""
+        named = {"quality": self.figure, "change": f"{self.figure}_change"}
+        return {named.get(key, key): value for key, value in asdict(self).items() if key != "figure"}
 
 
 def compare(
@@ -53,7 +56,8 @@ def compare(
     pairs: Iterable[tuple[Array, Array]],
     clips: int,
     *,
-    accuracies: tuple[float, float] | None = None,
+    qualities: tuple[float, float] | None = None,
+    figure: str = "accuracy",
     max_abs: float | None = None,
     max_rms: float | None = None,
     max_drop: float | None = None,
@@ -66,10 +70,11 @@ def compare(
         pairs: values of the earlier and of the later hop, both `(windows, …)`, in as many parts as wanted;
             one part at a time is held in memory.
         clips: number of held-out clips behind them.
-        accuracies: clip accuracy before and after.
+        qualities: clip accuracy before and after, or another figure of the clips.
+        figure: its name.
         max_abs: bound on the largest absolute difference.
         max_rms: bound on the root mean square of the differences.
-        max_drop: bound on the loss of accuracy, as a share of 1; one clip is always allowed.
+        max_drop: bound on the fall of that figure, as a share of 1; one clip's share is always allowed.
     """
     sums = _Sums()
     for before, after in pairs:
@@ -77,7 +82,7 @@ def compare(
     rms = float(np.sqrt(sums.noise / sums.values))
     norm = float(np.sqrt(sums.signal * sums.power))
     bounds, ok = [], sums.finite
-    change = accuracies[1] - accuracies[0] if accuracies else None
+    change = qualities[1] - qualities[0] if qualities else None
     if max_abs is not None:
         bounds.append(f"max abs ≤ {max_abs:g}")
         ok &= sums.largest <= max_abs
@@ -86,7 +91,7 @@ def compare(
         ok &= rms <= max_rms
     if max_drop is not None and change is not None:
         allowed = max(max_drop, 1 / clips)
-        bounds.append(f"accuracy falls ≤ {100 * allowed:.3g} points")
+        bounds.append(f"{figure} falls ≤ {100 * allowed:.3g} points")
         ok &= change >= -allowed - 1e-9
     return Parity(
         hop=hop,
@@ -97,10 +102,11 @@ def compare(
         snr_db=float(10 * np.log10(sums.signal / sums.noise)) if sums.noise > 0 else float("inf"),
         cosine=sums.product / norm if norm > 0 else 1.0,
         top1_agreement=sums.same_winner / sums.windows if tensor == "logits" else None,
-        accuracy=accuracies[1] if accuracies else None,
-        accuracy_change=change,
+        quality=qualities[1] if qualities else None,
+        change=change,
         bound=", ".join(bounds),
         ok=ok,
+        figure=figure,
     )
 
 

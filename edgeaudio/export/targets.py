@@ -59,6 +59,8 @@ class Pieces:
     them from the calibration windows."""
     metadata: dict[str, object] = field(default_factory=dict)
     """Written into the graph where its format has a place for it."""
+    several: bool = False
+    """Whether a clip may have several labels: scores are then sigmoids, else a softmax."""
 
     @property
     def input_shape(self) -> tuple[int, int, int, int]:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeaudio.errors import DataError
+from edgeaudio.export.activation import to_scores
 from edgeaudio.export.targets import Pieces
 from edgeaudio.frontend import build_static_front_end
 
@@ -20,22 +21,24 @@ class WaveformGraph(nn.Module):
     Args:
         front_end: waveform → log-mel.
         network: log-mel → logits, in float or in integers.
+        several: a clip may have several labels (see `to_scores`).
     """
 
-    def __init__(self, front_end: nn.Module, network: nn.Module) -> None:
+    def __init__(self, front_end: nn.Module, network: nn.Module, several: bool) -> None:
         super().__init__()
-        self.front_end, self.network = front_end, network
+        self.front_end, self.network, self.several = front_end, network, several
 
     def forward(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
         """See the class."""
         logits = self.network(self.front_end(waveform))
-        return logits.softmax(dim=1), logits
+        return to_scores(logits, self.several), logits
 
 
 def waveform_graph(pieces: Pieces, network: nn.Module | None = None) -> WaveformGraph:
     """The whole graph, around another network than the trained one where that is given."""
     front_end = build_static_front_end(pieces.spec, pieces.window).eval()
-    return WaveformGraph(front_end, pieces.model.folded().eval() if network is None else network)
+    network = pieces.model.folded().eval() if network is None else network
+    return WaveformGraph(front_end, network, pieces.several)
 
 
 def calibration_log_mels(pieces: Pieces) -> Tensor:

@@ -32,7 +32,15 @@ class Panns(Model):
     pools: ClassVar[int]
     """Blocks that halve both axes; the sixth of Cnn14 doesn't."""
 
-    def __init__(self, classes: int, *, mels: int = 64, in_channels: int = 1, width: float = 1.0) -> None:
+    def __init__(
+        self,
+        classes: int,
+        *,
+        mels: int = 64,
+        in_channels: int = 1,
+        width: float = 1.0,
+        head_dropout: float = 0.5,
+    ) -> None:
         """Build the network; the defaults are the published one.
 
         Args:
@@ -40,6 +48,7 @@ class Panns(Model):
             mels: mel bins of the input, of which each has its own normalisation.
             in_channels: channels of the input.
             width: factor on the channels of all blocks.
+            head_dropout: share of the embedding that is dropped before the last layer.
 
         Raises:
             ValueError: an option has an impossible value.
@@ -49,6 +58,8 @@ class Panns(Model):
             raise ValueError(f"mels is {mels}; the pooling needs at least {self.shrinkage}")
         if in_channels < 1:
             raise ValueError(f"in_channels is {in_channels}; it must be 1 or more")
+        if not 0 <= head_dropout < 1:
+            raise ValueError(f"head_dropout is {head_dropout}; it must lie between 0 and 1, without the 1")
         widths = [round(c * width) for c in self.channels]
         if min(widths) < 1:
             raise ValueError(f"width is {width:g}; it must leave at least one of {self.channels[0]} channels")
@@ -61,6 +72,7 @@ class Panns(Model):
         self.dropout = nn.Dropout(0.5)
         self.fc1 = nn.Linear(widths[-1], widths[-1])
         self.relu = nn.ReLU()
+        self.head_dropout = nn.Dropout(head_dropout)
         self.fc_audioset = nn.Linear(widths[-1], classes)
         self._initialise()
 
@@ -88,7 +100,7 @@ class Panns(Model):
 
     def forward(self, x: Tensor) -> Tensor:
         """Log-mel `(batch, in_channels, mels, frames)` → logits `(batch, classes)`."""
-        logits: Tensor = self.fc_audioset(self.dropout(self.embed(x)))
+        logits: Tensor = self.fc_audioset(self.head_dropout(self.embed(x)))
         return logits
 
     def _initialise(self) -> None:

@@ -52,6 +52,7 @@ class TimmBackbone(Model):
         drop_path_rate: float = 0.0,
         frames_first: bool = False,
         in_channels: int = 1,
+        part_frames: int = 0,
     ) -> None:
         """Build the network; nothing is downloaded.
 
@@ -63,14 +64,19 @@ class TimmBackbone(Model):
             drop_path_rate: probability of dropping a residual branch; the published recipe has 0.5.
             frames_first: show the picture with time running down, as weights of the published recipe want it.
             in_channels: channels of the log-mel.
+            part_frames: length of the pieces that a log-mel of two of them or more is cut into before the
+                backbone, whose maps are joined again behind it; 0 gives it whole. Training items of 30 s are
+                then mixed whole, and the backbone sees pieces as long as an inference.
 
         Raises:
             ValueError: timm isn't installed, doesn't know the backbone, or an option has an impossible value.
         """
         super().__init__()
         _check(pooling, drop_rate, drop_path_rate, in_channels)
+        if part_frames < 0:
+            raise ValueError(f"part_frames is {part_frames}; use 0 or more")
         options = {"drop_rate": drop_rate, "drop_path_rate": drop_path_rate, "in_chans": in_channels}
-        self.name, self.frames_first = backbone, frames_first
+        self.name, self.frames_first, self.part_frames = backbone, frames_first, part_frames
         # not every network knows every kind of dropout, so zeros aren't passed on
         self.backbone = _create(backbone, {name: value for name, value in options.items() if value})
         self.first_weights = _first_weights(self.backbone)  # type: ignore[misc]  # each backbone has its own
@@ -90,6 +96,18 @@ class TimmBackbone(Model):
                 f"the log-mel is {mels} × {frames} (mels × frames), but {self.name} shrinks its picture "
                 f"{self.shrinks} times; give it at least {self.shrinks} × {self.shrinks}"
             )
+        parts = frames // self.part_frames if self.part_frames else 1
+        if parts > 1:
+            return self._joined(x, parts)
+        return self._map(x)
+
+    def _joined(self, x: Tensor, parts: int) -> Tensor:
+        """The maps of `parts` pieces of equal length, side by side in time; a remainder is left out."""
+        pieces = x[..., : parts * self.part_frames].chunk(parts, dim=3)
+        maps = self._map(torch.cat(pieces))
+        return torch.cat(maps.chunk(parts), dim=3)
+
+    def _map(self, x: Tensor) -> Tensor:
         if not self.frames_first:
             return cast(Tensor, self.backbone(x))
         return cast(Tensor, self.backbone(x.transpose(2, 3))).transpose(2, 3)

@@ -2,7 +2,8 @@
 
 `place` says where it is rounded, `observe` what range each tensor has on training windows, `write` makes the
 graph. Between them stand the techniques that lessen what rounding costs, each a function from a float network
-to a float network. Batch norms are folded beforehand; the softmax and the front end stay in float32.
+to a float network. Batch norms are folded beforehand; what makes scores of the logits, and the front end,
+stay in float32.
 """
 
 from __future__ import annotations

@@ -85,6 +85,7 @@ def mixed(
     drop_of: Callable[[Quantised], float],
     max_drop: float,
     train: Callable[[Quantised], Quantised] = lambda quantised: quantised,
+    figure: str = "accuracy",
 ) -> tuple[Quantised, list[dict[str, Any]]]:
     """Let the most sensitive layers go back to float, one after another, until accuracy is kept.
 
@@ -99,6 +100,7 @@ def mixed(
         drop_of: fall of accuracy against the float network, as a share, on validation windows.
         max_drop: bound on it.
         train: what is done to each network once it is quantised; nothing unless told.
+        figure: what falls, as it is called.
 
     Returns:
         The network, and a row for each layer that went back: ``layer``, ``drop`` with it and those before it
@@ -122,7 +124,7 @@ def mixed(
             break
     if drop > max_drop:
         raise BoundError(
-            f"accuracy falls by {100 * drop:.1f} points, more than {100 * max_drop:g}, even with all layers "
+            f"{figure} falls by {100 * drop:.1f} points, more than {100 * max_drop:g}, even with all layers "
             "but one in float, so nothing is left in integers; train on with --method qat, or export in float"
         )
     return quantised, steps

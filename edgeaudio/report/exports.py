@@ -10,6 +10,7 @@ from typing import Any
 from edgeaudio.bundle import MANIFEST, Bundle, read_bundle
 from edgeaudio.errors import BundleError, EdgeAudioError
 from edgeaudio.report.page import REPORT, write
+from edgeaudio.training.metrics import figure_of, quality_of
 
 ENGINE_REPORT = ".engine.json"
 """Ending of what TensorRT's engine inspector tells, beside the engine."""
@@ -66,7 +67,7 @@ def _graphs(bundle: Bundle) -> list[dict[str, Any]]:
                 "precision": precision,
                 "file": file,
                 "bytes": bundle.files[file]["bytes"],
-                "accuracy": bundle.metrics["accuracy"][precision],
+                figure_of(bundle.metrics): quality_of(bundle.metrics)[precision],
                 "against": before.split()[-1],
                 "ran_with": after.split()[0],
                 **{key: hop[key] for key in ("max_abs", "snr_db", "bound", "ok")},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -18,6 +19,7 @@ from edgeaudio.predictor import Predictor
 from edgeaudio.report.exports import exports
 from edgeaudio.report.page import Example
 from edgeaudio.training.distill import Outcome
+from edgeaudio.training.metrics import TITLES
 
 EXAMPLES = 6
 
@@ -42,6 +44,8 @@ def summarise(outcome: Outcome) -> dict[str, Any]:
             "fold": outcome.fold,
             "devices": outcome.clips.devices,
             "warnings": list(found["warnings"]),
+            "notes": list(outcome.clips.notes),
+            "labels_per_clip": found["labels_per_clip"] if outcome.clips.multi_label else None,
         },
         "verdict": _verdict(outcome),
         "models": _models(outcome),
@@ -50,10 +54,11 @@ def summarise(outcome: Outcome) -> dict[str, Any]:
             for name, recipe in [
                 *((f"teacher.{k}", teacher) for k, teacher in enumerate(job.teachers, 1)),
                 ("student", job.student),
-                *([("prune", job.student)] if "prune" in stages else []),
+                *((name, job.student) for name in stages if name in ("alone", "prune")),
             ]
         },
         "test": outcome.measured["test"],
+        "own_devices": outcome.devices,
         "parity": outcome.measured["parity"],
         "pruning": stages["prune"].result if "prune" in stages else None,
         "quantisation": stages["quantize"].result,
@@ -76,29 +81,38 @@ def summarise(outcome: Outcome) -> dict[str, Any]:
 def examples(outcome: Outcome) -> list[Example]:
     """A few held-out clips of different classes with what the shipped graph says, the mistakes first."""
     test, clips, measured = outcome.sets["test"], outcome.clips, outcome.measured["clips"]
-    wrong = [clips.classes[int(np.argmax(row["scores"]))] != row["label"] for row in measured]
-    order = sorted(range(len(measured)), key=lambda k: (not wrong[k], measured[k]["label"]))
+    answers = [_answer(row, clips.classes) for row in measured]
+    order = sorted(range(len(measured)), key=lambda k: (answers[k][0] == answers[k][1], answers[k][0]))
     chosen: list[int] = []
     for k in order:
-        if measured[k]["label"] not in {measured[j]["label"] for j in chosen} and len(chosen) < EXAMPLES:
+        if answers[k][0] not in {answers[j][0] for j in chosen} and len(chosen) < EXAMPLES:
             chosen.append(k)
     source = test.mel_source(_picture(outcome.job.student.frontend), torch.device("cpu"))
     windows = test.grid.of_clip()
     pictures = []
     for k in chosen:
-        scores = np.asarray(measured[k]["scores"])
         # windows overlap by half: every other one laid side by side shows the clip
         mels = source(windows[k][::2]).numpy()[:, 0]
         pictures.append(
             Example(
-                label=measured[k]["label"],
+                label=answers[k][0],
                 path=measured[k]["path"],
                 log_mel=np.concatenate(list(mels), axis=1),
-                predicted=clips.classes[int(scores.argmax())],
-                score=float(scores.max()),
+                predicted=answers[k][1],
+                score=max(measured[k]["scores"]),
             )
         )
     return pictures
+
+
+def _answer(row: dict[str, Any], classes: Sequence[str]) -> tuple[str, str]:
+    """What is right of a clip and what was heard: its label and the class with the highest score, or all its
+    labels and all classes from 0.5 on."""
+    scores = row["scores"]
+    if "labels" not in row:
+        return row["label"], classes[int(np.argmax(scores))]
+    heard = [name for name, score in zip(classes, scores, strict=True) if score >= 0.5]
+    return ", ".join(sorted(row["labels"])), ", ".join(sorted(heard)) or "none of them"
 
 
 def _picture(spec: FrontEndSpec) -> FrontEndSpec:
@@ -139,7 +153,8 @@ def _models(outcome: Outcome) -> list[dict[str, Any]]:
     if len(job.teachers) > 1:
         name = f"mean of {len(job.teachers)} teachers"
         rows.append({**measured["teacher"], "role": "teacher ensemble", "name": name})
-    for role, bits in (("student", 32), ("student int8", 8)):
+    alone = [("student alone", 32)] if "student alone" in measured else []
+    for role, bits in (*alone, ("student", 32), ("student int8", 8)):
         cost = {
             "params": outcome.count.params,
             "macs": outcome.count.macs,
@@ -150,7 +165,7 @@ def _models(outcome: Outcome) -> list[dict[str, Any]]:
 
 
 def _quality(test: dict[str, Any]) -> dict[str, float]:
-    return {key: test[key] for key in ("accuracy", "macro_accuracy", "log_loss")}
+    return {key: test[key] for key in TITLES if key in test}
 
 
 def _complexity(outcome: Outcome) -> dict[str, Any]:

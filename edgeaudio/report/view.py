@@ -11,6 +11,7 @@ import numpy as np
 from edgeaudio.report.charts import Series, line_chart, percentage
 from edgeaudio.report.formats import is_number, role_class
 from edgeaudio.report.matrix import heat_map
+from edgeaudio.training.metrics import MEAN_AP, figure_of
 
 WORST = 8
 """Confusions listed beside the matrix."""
@@ -21,28 +22,34 @@ def context(report: dict[str, Any]) -> dict[str, Any]:
     test = report.get("test") or {}
     models = report.get("models") or []
     history = {name: epochs or [] for name, epochs in (report.get("history") or {}).items()}
+    figure = test.get("figure") or figure_of(models[0] if models else {})
+    of_class = "AP" if figure == MEAN_AP else figure
+    per_class, per_device = test.get("per_class") or [], test.get("per_device") or []
     return {
         **report,
-        "steps": _steps(models),
+        "figure": figure,
+        "class_figure": of_class,
+        "named": {"accuracy": "Accuracy"}.get(figure, figure),
+        "steps": _steps(models, figure),
         "alone": {
             row["node"]: row["snr_db"] for row in (report.get("quantisation") or {}).get("sensitivity") or []
         },
-        "headline": _headline(models),
+        "headline": _headline(models, figure),
         "limits_kept": _limits_kept(report.get("verdict") or {}),
         "fastest": _latency_row((report.get("latency") or {}).get("rows") or []),
-        "curves": _curves(history),
-        "runs": _runs(history),
+        "curves": _curves(history, figure),
+        "runs": _runs(history, f"val_{figure}"),
         "matrix": _matrix(test),
         "mistakes": _mistakes(test),
         "tested": _tested(test),
-        "class_roles": _roles(test.get("per_class") or []),
-        "weakest_first": _weakest_first(test.get("per_class") or []),
-        "device_roles": _roles(test.get("per_device") or []),
-        "device_means": _device_means(test.get("per_device") or []),
+        "class_roles": _roles(per_class, of_class),
+        "weakest_first": _weakest_first(per_class, of_class),
+        "device_roles": _roles(per_device, figure),
+        "device_means": _device_means(per_device, figure),
     }
 
 
-def _steps(models: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _steps(models: Sequence[dict[str, Any]], figure: str) -> list[dict[str, Any]]:
     """Teacher, student and int8 side by side, each with its change from the one before."""
     chosen: dict[str, dict[str, Any]] = {}
     for model in models:
@@ -53,18 +60,18 @@ def _steps(models: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for css in ("teacher", "student", "int8"):
         if css in chosen:
             before = steps[-1] if steps else {}
-            change = _difference(chosen[css].get("accuracy"), before.get("accuracy"))
+            change = _difference(chosen[css].get(figure), before.get(figure))
             steps.append({**chosen[css], "change": change, "before": before.get("role")})
     return steps
 
 
-def _headline(models: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The accuracy that ships, and how far it is from the teacher's."""
-    steps = _steps(models)
+def _headline(models: Sequence[dict[str, Any]], figure: str) -> dict[str, Any]:
+    """The accuracy (mAP with several labels) that ships, and how far it is from the teacher's."""
+    steps = _steps(models, figure)
     if not steps:
         return {}
     first, last = steps[0], steps[-1]
-    change = _difference(last.get("accuracy"), first.get("accuracy")) if len(steps) > 1 else None
+    change = _difference(last.get(figure), first.get(figure)) if len(steps) > 1 else None
     return {**last, "change": change, "before": first.get("role")}
 
 
@@ -85,13 +92,12 @@ def _latency_row(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return min(rows, key=lambda row: (row.get("graph") != "int8", row.get("threads") or 0), default={})
 
 
-def _curves(history: dict[str, list[dict[str, Any]]]) -> list[tuple[str, str]]:
-    """`(caption, chart)`: everybody's accuracy and learning rate, then the losses of each model."""
-    accuracy = line_chart(
-        "Validation accuracy by epoch", _lines(history, "val_accuracy"), label=percentage, y_limit=1.0
-    )
+def _curves(history: dict[str, list[dict[str, Any]]], figure: str) -> list[tuple[str, str]]:
+    """`(caption, chart)`: everybody's accuracy or mAP and learning rate, then the losses of each model."""
+    lines = _lines(history, f"val_{figure}")
+    quality = line_chart(f"Validation {figure} by epoch", lines, label=percentage, y_limit=1.0)
     rate = line_chart("Learning rate by epoch", _lines(history, "learning_rate", alike=True))
-    charts = [("Validation accuracy", accuracy), ("Learning rate", rate)]
+    charts = [(f"Validation {figure}", quality), ("Learning rate", rate)]
     for name, epochs in history.items():
         losses = [
             Series("training", _points(epochs, "train_loss"), role_class(name), 1),
@@ -116,19 +122,19 @@ def _points(epochs: Sequence[dict[str, Any]], key: str) -> list[tuple[float, flo
     return [(float(row.get("epoch", i + 1)), row.get(key)) for i, row in enumerate(epochs)]
 
 
-def _runs(history: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+def _runs(history: dict[str, list[dict[str, Any]]], figure: str) -> list[dict[str, Any]]:
     """One row a training run: its best epoch, its time, its speed."""
     rows = []
     for name, epochs in history.items():
-        measured = [row for row in epochs if is_number(row.get("val_accuracy"))]
-        best = max(measured, key=lambda row: float(row["val_accuracy"]), default={})
+        measured = [row for row in epochs if is_number(row.get(figure))]
+        best = max(measured, key=lambda row: float(row[figure]), default={})
         seconds = [row["seconds"] for row in epochs if is_number(row.get("seconds"))]
         speeds = [row["clips_per_second"] for row in epochs if is_number(row.get("clips_per_second"))]
         rows.append(
             {
                 "name": name,
                 "epochs": len(epochs),
-                "best": best.get("val_accuracy"),
+                "best": best.get(figure),
                 "best_epoch": best.get("epoch"),
                 "seconds": sum(seconds) if seconds else None,
                 "speed": float(np.median(speeds)) if speeds else None,
@@ -177,37 +183,38 @@ def _tested(test: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _roles(rows: Iterable[dict[str, Any]]) -> list[str]:
+def _roles(rows: Iterable[dict[str, Any]], figure: str) -> list[str]:
     """The models that the rows speak of, in order of appearance."""
-    return list(dict.fromkeys(role for row in rows for role in row.get("accuracy") or {}))
+    return list(dict.fromkeys(role for row in rows for role in row.get(figure) or {}))
 
 
-def _weakest_first(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    roles = _roles(rows)
+def _weakest_first(rows: Sequence[dict[str, Any]], figure: str) -> list[dict[str, Any]]:
+    roles = _roles(rows, figure)
 
     def key(row: dict[str, Any]) -> float:
-        value = (row.get("accuracy") or {}).get(roles[-1])
+        value = (row.get(figure) or {}).get(roles[-1])
         return float(value) if is_number(value) else math.inf
 
     return sorted(rows, key=key) if roles else list(rows)
 
 
-def _device_means(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Accuracy over all clips of the seen and of the unseen devices."""
+def _device_means(rows: Sequence[dict[str, Any]], figure: str) -> list[dict[str, Any]]:
+    """Mean of the seen and of the unseen devices, by their clips: the accuracy over all of these clips, and
+    with several labels the mean of the devices' mAPs."""
     means = []
     for seen in (True, False):
         group = [row for row in rows if bool(row.get("seen")) is seen]
         clips = sum(row.get("clips") or 0 for row in group)
         if clips:
-            accuracy = {role: _weighted_mean(group, role) for role in _roles(group)}
-            means.append({"seen": seen, "clips": clips, "accuracy": accuracy})
+            mean = {role: _weighted_mean(group, role, figure) for role in _roles(group, figure)}
+            means.append({"seen": seen, "clips": clips, figure: mean})
     return means
 
 
-def _weighted_mean(rows: Sequence[dict[str, Any]], role: str) -> float | None:
+def _weighted_mean(rows: Sequence[dict[str, Any]], role: str, figure: str) -> float | None:
     total, clips = 0.0, 0
     for row in rows:
-        value = (row.get("accuracy") or {}).get(role)
+        value = (row.get(figure) or {}).get(role)
         if is_number(value):
             total += (row.get("clips") or 0) * value
             clips += row.get("clips") or 0

@@ -25,9 +25,9 @@ from edgeaudio.errors import EdgeAudioError, did_you_mean
 RESULT = "result.json"
 _NO_EFFECT = (
     "cli", "console.py", "__init__.py", "answers.py", "latency.py", "evaluation.py", "report/",
-    "data/preview.py", "complexity/", "export/challenge/", "weights/", "training/subject.py", "bench/",
-    "browser/", "serving.py", "verify.py", "events.py", "streaming.py", "recordings.py", "microphone.py",
-    "host_frontend.py", "onnx_split.py",
+    "data/preview.py", "complexity/", "export/challenge/", "weights/", "training/subject.py",
+    "training/preview.py", "bench/", "browser/", "serving.py", "verify.py", "events.py", "streaming.py",
+    "recordings.py", "microphone.py", "host_frontend.py", "onnx_split.py", "search/",
 )  # fmt: skip
 
 
@@ -52,15 +52,33 @@ class Chain:
         folder: the run.
         force: a stage to redo, with all that follow it.
         names: the stages of the job, in order; `force` must be one of them.
+        rank: number of this process among those that do the job together.
+        processes: how many those are.
+        meet: called where they wait for each other.
     """
 
-    def __init__(self, folder: Path, names: tuple[str, ...], force: str | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        names: tuple[str, ...],
+        force: str | None = None,
+        rank: int = 0,
+        processes: int = 1,
+        meet: Callable[[], object] = lambda: None,
+    ) -> None:
+        self.rank, self.processes, self._meet = rank, processes, meet
+        self.leads = rank == 0
+        """Whether this is the process that writes."""
         if force is not None and force not in names:
             raise EdgeAudioError(f"--force: no stage {force!r}; {did_you_mean(force, names)}")
         self.folder = folder
-        for name in names[names.index(force) :] if force else ():
+        for name in names[names.index(force) :] if force and self.leads else ():
             for stage in (folder / "stages").glob(f"{name}[-.]*"):
                 _remove(stage)  # all of them at once: a kill must not leave old ones behind a new one
+
+    def part(self) -> None:
+        """From here on the first process goes on alone."""
+        self._meet = lambda: None
 
     def run(
         self,
@@ -69,6 +87,7 @@ class Chain:
         inputs: list[Stage],
         make: Callable[[Path], dict[str, Any]],
         resumable: bool = False,
+        together: bool = False,
     ) -> Stage:
         """Run a stage, or take it from where it lies finished.
 
@@ -78,20 +97,29 @@ class Chain:
             inputs: the stages whose files it reads.
             make: writes its files into the folder it is given and returns plain JSON values.
             resumable: leave in that folder what an interrupted attempt at the very same stage wrote.
+            together: all processes make it; else the first does, and the others take it when it is there.
         """
         key = content_hash([name, settings, [stage.key for stage in inputs], code_version()])[:16]
         final = self.folder / "stages" / f"{name}-{key}"
+        self._meet()
         if (final / RESULT).is_file():
+            self._meet()  # nobody begins the next stage while another still looks
             return Stage(name, key, final, json.loads((final / RESULT).read_text()), cached=True)
-        _remove(final)
         partial = final.with_name(final.name + ".partial")
-        if not resumable:
-            shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True, exist_ok=True)
-        result = make(partial)
-        (partial / RESULT).write_text(json.dumps(result, indent=1))
-        partial.rename(final)
-        return Stage(name, key, final, result, cached=False)
+        self._meet()
+        if self.leads:
+            _remove(final)
+            if not resumable:
+                shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True, exist_ok=True)
+        self._meet()
+        result = make(partial) if self.leads or together else {}
+        self._meet()
+        if self.leads:
+            (partial / RESULT).write_text(json.dumps(result, indent=1))
+            partial.rename(final)
+        self._meet()
+        return Stage(name, key, final, json.loads((final / RESULT).read_text()), cached=False)
 
 
 def _remove(stage: Path) -> None:

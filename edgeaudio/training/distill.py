@@ -1,11 +1,12 @@
 """The main job, stage by stage: data → teachers → logits → student → graphs → integers → proof → bundle.
 
-`run` is the walk; what each stage does stands in `stages.py`, in the same order. A student may be pruned
-before its graphs are written.
+`run` is the walk; what each stage does stands in `learning.py` and `shipping.py`, in the same order. A
+student may be pruned before its graphs are written, and trained on for each device.
 """
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,15 +18,19 @@ from edgeaudio.browser import write_page
 from edgeaudio.bundle import Bundle, read_bundle
 from edgeaudio.config import STAGES, Target
 from edgeaudio.console import Console
-from edgeaudio.data import readers
+from edgeaudio.data import impulses, readers
 from edgeaudio.data.clips import Clips
 from edgeaudio.errors import BoundError, DataError, EdgeAudioError
-from edgeaudio.training import pruning
+from edgeaudio.training import accelerators, devices, pruning
 from edgeaudio.training.chain import Chain, Stage, locked, publish
 from edgeaudio.training.job import RUN_TABLE, Job
-from edgeaudio.training.stages import INTEGER, Stages
+from edgeaudio.training.learning import Learning
+from edgeaudio.training.loggers import check as check_loggers
+from edgeaudio.training.metrics import figure_of
+from edgeaudio.training.shipping import INTEGER, Shipping
 from edgeaudio.training.stored import WEIGHTS, load_network
 from edgeaudio.training.windows import WindowSet
+from edgeaudio.training.world import processes
 
 
 @dataclass
@@ -42,6 +47,8 @@ class Outcome:
     verdict: complexity.Verdict | None
     stages: dict[str, Stage] = field(default_factory=dict)
     """Finished stages by name; teachers are ``teacher.1``, ``teacher.2`` …"""
+    devices: list[dict[str, Any]] = field(default_factory=list)
+    """What each device's own model came to, where they have one."""
 
     @property
     def fold(self) -> str | None:
@@ -83,6 +90,7 @@ def run(
     strict: bool = True,
     targets: Sequence[Target] = (),
     runtime_folder: Path | None = None,
+    loggers: Sequence[str] = (),
 ) -> Outcome:
     """Do a job, or what is left of it.
 
@@ -91,20 +99,29 @@ def run(
         folder: the run; a job found half-done there goes on.
         device: ``auto``, ``cpu`` or ``cuda``.
         console: shows progress.
-        until: the last stage to do: ``student`` (and its pruning), ``measure``, ``bundle``, or ``target`` to
-            export the student to `targets` and nothing else.
+        until: the last stage to do: ``answers`` (all that stands before the student), ``student`` (and its
+            pruning), ``measure``, ``bundle``, or ``target`` to export the student to `targets` and nothing
+            else.
         force: a stage to redo, with all that follow it.
         strict: raise where parity breaks; else return without a bundle, with `broken` telling why.
         targets: what ``until="target"`` exports to, each into ``exports/NAME`` of the run.
         runtime_folder: for the browser: where ONNX Runtime's files lie, if npm shan't fetch them.
+        loggers: told each epoch's figures: ``tensorboard``, ``mlflow``.
         keep_job: store the job in the run; a verb that tries another target leaves the stored one alone.
+
+    Under `torchrun` all processes train together; the first does all else, and the others return once the
+    training is done, without what comes after it.
 
     Raises:
         BoundError: the student is over the limits, or a hop lost more than its bound allows.
         EdgeAudioError: the data or a recipe is not as it should be.
     """
-    assert until in ("student", "measure", "bundle", "target"), until
+    assert until in ("answers", "student", "measure", "bundle", "target"), until
     console = console or Console(quiet=True)
+    check_loggers(loggers)
+    for recipe in (job.student, *job.teachers):
+        if recipe.augment.impulse_response_p:  # told now, not after the teachers' training
+            impulses.read(Path(recipe.augment.impulse_responses))
     table = readers.read(job.data, job.columns)
     if len(table.classes) < 2:
         raise DataError(
@@ -115,10 +132,12 @@ def run(
             f"the run {folder} lies inside the data {job.data}; choose another place with -o"
         )
     count, verdict = check_limits(job, len(table.classes), console)
-    with locked(folder):
-        if keep_job:
+    fabric = accelerators.make_fabric(device, "32")
+    chain = Chain(folder, STAGES, force, *processes(), fabric.barrier)
+    with locked(folder) if chain.leads else contextlib.nullcontext():
+        if keep_job and chain.leads:
             job.save(folder)
-        work = Stages(job, Chain(folder, STAGES, force), device, console)
+        work = Learning(job, chain, device, console, loggers)
         data = work.data(table)
         outcome = Outcome(folder, job, work.clips, work.sets, count, verdict, {"data": data})
         done = outcome.stages
@@ -126,33 +145,48 @@ def run(
         teachers = [work.train(f"teacher.{k}", recipe, []) for k, recipe in enumerate(job.teachers, start=1)]
         done |= {stage.name: stage for stage in teachers}
         answers = teachers
+        if fusion := work.fuse(teachers):
+            done["fusion"] = fusion
         if teachers and job.student.distill.teacher_mode == "cached":
             done["logits"] = work.logits(teachers)
             answers = [done["logits"]]
+        if until == "answers":
+            return outcome
         done["student"] = student = work.train("student", job.student, answers)
+        if job.alone and teachers:
+            done["alone"] = work.train("alone", job.student, [])
         if job.prune.limits is not None:
             done["prune"] = student = work.prune(student, answers)
             count, verdict = outcome.count, outcome.verdict = counted(job, outcome.network, console)
-        if until == "student":
+        own: dict[str, Stage] = {}
+        if job.devices.epochs and until != "target":
+            own = devices.tune(work, student, teachers)
+            done |= {stage.name: stage for stage in own.values()}
+        if until == "student" or not chain.leads:
             return outcome
-        done["export"] = work.export(student)
+        chain.part()
+        ship = Shipping(work)
+        done["export"] = ship.export(student)
         if until == "target":
             for target in targets:
-                stage = work.target(student, done["export"], target, verdict)
+                stage = ship.target(student, done["export"], target, verdict)
                 done[f"target.{target.name}"] = stage
                 _publish_target(stage, target, folder / "exports" / target.name, strict, runtime_folder)
             return outcome
-        done["quantize"] = work.quantize(done["export"])
+        done["quantize"] = ship.quantize(done["export"])
         graph = done["quantize"].folder / INTEGER
         outcome.verdict = verdict = measured_verdict(job, len(table.classes), count, graph, outcome.network)
-        done["measure"] = work.measure(teachers, student, done["export"], done["quantize"])
+        done["measure"] = ship.measure(
+            teachers, student, done["export"], done["quantize"], alone=done.get("alone")
+        )
         if outcome.broken and strict:
             raise BoundError(f"{outcome.broken[0]}; the earlier bundle is left as it was")
         if until == "measure" or outcome.broken:
             return outcome
-        done["bundle"] = work.bundle(done["export"], done["quantize"], done["measure"], verdict)
+        done["bundle"] = ship.bundle(done["export"], done["quantize"], done["measure"], verdict)
         publish(done["bundle"].folder, folder / "bundle")
         (folder / RUN_TABLE).write_text(work.clips.to_csv(), encoding="utf-8")
+        outcome.devices = devices.ship(ship, own, teachers, folder, verdict)
         console.stage("bundle", f"{folder / 'bundle'} · {outcome.bundle.hash[:16]}")
         return outcome
 
@@ -180,7 +214,8 @@ def _broken(parity: list[dict[str, Any]]) -> list[str]:
     return [
         f"{row['hop']} broke its bound on {row['tensor']} ({row['bound']}): "
         f"max abs {row['max_abs']:.3g}, SNR {row['snr_db']:.1f} dB, "
-        f"accuracy {_points(row['accuracy_change'])}" + (f"; {row['broke_at']}" if row["broke_at"] else "")
+        f"{figure_of(row)} {_points(row[figure_of(row) + '_change'])}"
+        + (f"; {row['broke_at']}" if row["broke_at"] else "")
         for row in parity
         if not row["ok"]
     ]

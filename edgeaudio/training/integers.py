@@ -24,6 +24,7 @@ from edgeaudio.quantization.running import spread
 from edgeaudio.quantization.sensitivity import mixed, sensitivity
 from edgeaudio.quantization.speed import model_speed
 from edgeaudio.training.job import Job
+from edgeaudio.training.metrics import ACCURACY, MEAN_AP, quality
 from edgeaudio.training.qat import network_logits, train_integers
 from edgeaudio.training.windows import WindowSet
 
@@ -43,7 +44,7 @@ class Found:
     target: Target
     spec: QuantSpec
     validation: dict[str, Any]
-    """Windows, the share of them that is lost, was lost at first, and may be."""
+    """Windows, and what of their accuracy (with several labels mAP) is lost, was lost at first, may be."""
     steps: list[dict[str, Any]]
     """A row for each layer that went back to float."""
 
@@ -93,10 +94,10 @@ def find_integers(
     """
     spec, recipe = job.quantisation, job.student
     log_mels = build_front_end(recipe.frontend)(train.waveform(calibration)).numpy()
-    labels = val.targets.numpy()[val.grid.clip]
+    truth, figure = val.truth[val.grid.clip], MEAN_AP if val.several else ACCURACY
 
     def right(model: onnx.ModelProto) -> float:
-        return float(np.mean(network_logits(model, val, recipe.frontend).argmax(axis=1) == labels))
+        return quality(network_logits(model, val, recipe.frontend), truth)
 
     exact = right(network)
 
@@ -109,7 +110,7 @@ def find_integers(
         return train_integers(quantised, target, spec, train, val, recipe, job.seed, console, network)
 
     allowed = max(job.max_drop, 1 / len(val))
-    quantised, steps = mixed(network, log_mels, target, spec, lost, allowed, trained)
+    quantised, steps = mixed(network, log_mels, target, spec, lost, allowed, trained, figure)
     drop = lost(quantised)
     at_first = steps[0]["drop"] + steps[0]["gained"] if steps else drop
     validation = {"windows": len(val), "lost": drop, "allowed": allowed, "at_first": at_first}

@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgeaudio.config import PruneSpec, Recipe, Target
+from edgeaudio.config import DeviceSpec, PruneSpec, Recipe, Target
+from edgeaudio.data.clips import Clips
 from edgeaudio.data.readers import CsvColumns
 from edgeaudio.errors import EdgeAudioError, RecipeError
 from edgeaudio.quantization.spec import QuantSpec
@@ -34,6 +35,10 @@ class Job:
     """Rule set by name or path; None holds it against nothing."""
     prune: PruneSpec = field(default_factory=PruneSpec)
     """How far the trained student is pruned, and how."""
+    devices: DeviceSpec = field(default_factory=DeviceSpec)
+    """Whether each device gets a model of its own."""
+    alone: bool = False
+    """Train the student without its teachers too, to see what they are worth."""
     fold: str | None = None
     """Fold that is held out as test."""
     seed: int = 0
@@ -47,7 +52,7 @@ class Job:
     max_drop: float = 0.02
     """Loss of accuracy that quantisation may cost, as a share of 1; one clip is always allowed."""
     columns: CsvColumns = field(default_factory=CsvColumns)
-    """Columns of a CSV that hold the path and the label."""
+    """How the data is read: columns of a CSV that hold the path and the label, and the subset."""
     skip_bad: bool = False
     """Leave unreadable clips out."""
     settings: tuple[str, ...] = ()
@@ -61,12 +66,49 @@ class Job:
                 f"edgeaudio export RUN --target {self.target.name}"
             )
         for teacher in self.teachers:
-            if teacher.window_seconds != student.window_seconds:
+            if teacher.window_seconds < student.window_seconds:
                 raise RecipeError(
                     f"teacher {teacher.name} hears {teacher.window_seconds:g} s, student {student.name} "
-                    f"{student.window_seconds:g} s; give both the same window, e.g. "
+                    f"{student.window_seconds:g} s; a teacher may hear more, but not less: "
                     f"--set teacher.window_seconds={student.window_seconds:g}"
                 )
+        for recipe in (student, *self.teachers):
+            if recipe.train.freeze and not recipe.weights:
+                raise RecipeError(
+                    f"{recipe.name}: train.freeze = {recipe.train.freeze!r} keeps what a checkpoint holds; "
+                    f"say which one: --from {recipe.name}=CHECKPOINT"
+                )
+        self._check_answers()
+
+    def _check_answers(self) -> None:
+        spec, count = self.student.distill, len(self.teachers)
+        if self.teachers and spec.fusion == "weighted" and len(spec.teacher_weights) != count:
+            raise RecipeError(
+                f"distill: {len(spec.teacher_weights)} teacher_weights for {count} teachers; give each one"
+            )
+
+    def check_labels(self, clips: Clips) -> None:
+        """Hold the losses against the data: clips with several labels want each class's own yes or no.
+
+        Raises:
+            RecipeError: a loss knows one label a clip where the data have several.
+        """
+        if not clips.multi_label:
+            return
+        roles = [("student", self.student), *(("teacher", teacher) for teacher in self.teachers)]
+        wrong = [(role, recipe) for role, recipe in roles if recipe.train.loss != "bce"]
+        if wrong:
+            names = " and ".join(f"{recipe.name} ({recipe.train.loss})" for _, recipe in wrong)
+            settings = dict.fromkeys(f"--set {role}.train.loss=bce" for role, _ in wrong)
+            raise RecipeError(
+                f"{self.data}: its clips may have several labels, and {names} would learn that one alone is "
+                f"right; let each class be its own yes or no: {' '.join(settings)}"
+            )
+        if self.teachers and self.student.distill.loss == "dkd":
+            raise RecipeError(
+                f"{self.data}: its clips may have several labels, and {self.student.name} listens by dkd, "
+                "which knows one right class; --set student.distill.loss=kl"
+            )
 
     @property
     def shipped_stage(self) -> str:
@@ -95,13 +137,17 @@ class Job:
         words += ["--limits", self.limits or "none", "--target", self.target.name, "--seed", str(self.seed)]
         if self.prune.limits is not None:
             words += ["--prune-to", self.prune.limits]
+        if self.alone:
+            words.append("--alone")
+        if self.devices.epochs:
+            words.append("--per-device")
         for setting in self.settings:
             words += ["--set", setting]
         if self.fold is not None:
             words += ["--fold", self.fold]
-        default = CsvColumns()
-        if self.columns != default:
-            words += ["--path-column", self.columns.path, "--label-column", self.columns.label]
+        for option, key in (("--path-column", "path"), ("--label-column", "label"), ("--subset", "subset")):
+            if (value := getattr(self.columns, key)) != getattr(CsvColumns(), key):
+                words += [option, value]
         if self.skip_bad:
             words.append("--skip-bad")
         return shlex.join(words)
@@ -117,6 +163,7 @@ class Job:
             "teachers": [{"name": t.name, **recipe_to_table(t)} for t in self.teachers],
             "target": asdict(self.target),
             "prune": asdict(self.prune),
+            "devices": asdict(self.devices),
             "columns": asdict(self.columns),
             "quantisation": asdict(self.quantisation),
             "settings": list(self.settings),
@@ -159,6 +206,7 @@ def _job(table: dict[str, Any], path: Path, recipe: Callable[[dict[str, Any]], R
             "teachers": tuple(recipe(part) for part in table["teachers"]),
             "target": from_table(Target, table["target"], path.name),
             "prune": from_table(PruneSpec, table.get("prune", {}), path.name),
+            "devices": from_table(DeviceSpec, table.get("devices", {}), path.name),
             "columns": CsvColumns(**table["columns"]),
             "quantisation": from_table(QuantSpec, table.get("quantisation", {}), path.name),
             "settings": tuple(table["settings"]),

@@ -28,7 +28,8 @@ from edgeaudio.complexity import Count, Limits
 from edgeaudio.config import PruneSpec, Recipe
 from edgeaudio.errors import BoundError, MissingExtraError, RecipeError, did_you_mean
 from edgeaudio.models import Model
-from edgeaudio.training.loop import CHECKPOINT
+from edgeaudio.training.metrics import ACCURACY, figure_of, share_in_words
+from edgeaudio.training.progress import CHECKPOINT
 from edgeaudio.training.stored import WEIGHTS, load_network, save_tensors
 
 ROW = "step.json"
@@ -124,6 +125,7 @@ def prune_in_steps(
     tune: Tune,
     validate: Callable[[Model], float],
     classes: int,
+    figure: str = ACCURACY,
 ) -> tuple[Model, dict[str, Any]]:
     """Prune a trained student to the limits in equal steps, training on after each.
 
@@ -136,8 +138,9 @@ def prune_in_steps(
         limits: what it has to fit in the end.
         folder: of the stage.
         tune: the training between the steps.
-        validate: accuracy on the validation clips; leaves the network on the CPU.
+        validate: accuracy on the validation clips, or another figure; leaves the network on the CPU.
         classes: number of classes.
+        figure: its name in the rows.
 
     Returns:
         The pruned network, and as JSON values: ``steps`` (a row for the student and for each step),
@@ -146,7 +149,7 @@ def prune_in_steps(
     shape = recipe.counted_shape
     model, before = student, _widths(student)
     start = complexity.official(model, shape)
-    rows = [{**_cost(0, start), "accuracy": validate(model)}]
+    rows = [{**_cost(0, start), figure: validate(model)}]
     history: list[dict[str, Any]] = []
     for step in range(1, spec.steps + 1):
         part = folder / f"step-{step}"
@@ -155,9 +158,9 @@ def prune_in_steps(
             if fits(complexity.official(model, shape), targets):
                 continue
             remove_filters(model, shape, spec, targets)
-            row = {**_cost(step, complexity.official(model, shape)), "accuracy_before": validate(model)}
+            row = {**_cost(step, complexity.official(model, shape)), f"{figure}_before": validate(model)}
             epochs = tune(model, _milder(recipe, spec), part, f"prune.{step}")
-            _write(part, model, {**row, "accuracy": validate(model), "history": epochs})
+            _write(part, model, {**row, figure: validate(model), "history": epochs})
         # a resumed job and an undisturbed one both go on from what is stored
         model = load_network(recipe.model, classes, part / WEIGHTS)
         done = json.loads((part / ROW).read_text(encoding="utf-8"))
@@ -177,17 +180,18 @@ def in_words(pruned: dict[str, Any]) -> str:
         return "the student fits as it is; nothing was removed"
     return (
         f"{last['macs'] / 1e6:.2f} of {first['macs'] / 1e6:.2f} M MACs and {last['bytes']:,} of "
-        f"{first['bytes']:,} B left; {100 * last['accuracy']:.1f} % on validation clips, "
-        f"{100 * first['accuracy']:.1f} % before"
+        f"{first['bytes']:,} B left; {share_in_words(last, digits=1)} on validation clips, "
+        f"{share_in_words(first, digits=1)} before"
     )
 
 
 def to_markdown(pruned: dict[str, Any]) -> str:
     """The steps and the layers that became narrower, as a section of the model card."""
+    figure = figure_of(pruned["steps"][0])
     rows = [
         f"| {row['step'] or 'student'} | {row['macs']:,} | {row['bytes']:,} | {row['params']:,} | "
-        + (f"{100 * row['accuracy_before']:.2f} %" if row["step"] else "–")
-        + f" | {100 * row['accuracy']:.2f} % |"
+        + (f"{100 * row[figure + '_before']:.2f} %" if row["step"] else "–")
+        + f" | {100 * row[figure]:.2f} % |"
         for row in pruned["steps"]
     ]
     layers = [
@@ -197,7 +201,7 @@ def to_markdown(pruned: dict[str, Any]) -> str:
     ]
     table = [
         f"\n## Pruning\n\nFilters were removed for good: {in_words(pruned)}.\n",
-        "| step | MACs | bytes at 8 bits | parameters | validation accuracy, removed | trained on |",
+        f"| step | MACs | bytes at 8 bits | parameters | validation {figure}, removed | trained on |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
         *rows,
         "\n| layer | filters before | after |\n| --- | ---: | ---: |",

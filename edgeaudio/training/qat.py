@@ -17,7 +17,7 @@ import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
-from edgeaudio.config import FrontEndSpec, Recipe, Target
+from edgeaudio.config import AugmentSpec, DistillSpec, FrontEndSpec, Recipe, Target, TrainSpec
 from edgeaudio.console import Console
 from edgeaudio.export.onnx import LOGITS
 from edgeaudio.quantization import Quantised
@@ -27,8 +27,8 @@ from edgeaudio.quantization.writing import fit_weights, with_constants, write
 from edgeaudio.runtimes.onnx_runtime import OnnxRuntimeRunner
 from edgeaudio.training.loop import fit
 from edgeaudio.training.metrics import clip_metrics
-from edgeaudio.training.teaching import LiveTeacher
-from edgeaudio.training.windows import WindowSet, vote
+from edgeaudio.training.teaching import Listener, LiveTeacher
+from edgeaudio.training.windows import WindowSet, clip_scores
 
 BATCH = 32
 
@@ -73,31 +73,46 @@ def train_integers(
         BoundError: the network holds an operator that can't be trained.
         RecipeError: the loss isn't finite.
     """
-    faithful = replace(
-        recipe,
-        distill=replace(recipe.distill, hard_label_weight=0.0),
-        augment=replace(recipe.augment, mixup_alpha=0.0, freq_mixstyle_p=0.0, freq_mask=0),
-    )
     student = Interpreter(quantised.source, quantised.placement, quantised.activations, quantised.weights)
     fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
-    teacher = LiveTeacher(
-        [(Interpreter(network or quantised.source), recipe.frontend)],
-        train, recipe.distill.temperature, fabric.device, recipe.train.micro_batch,
-    )  # fmt: skip
-    schedule = replace(
-        recipe.train, epochs=spec.epochs, learning_rate=spec.learning_rate, warmup_epochs=0.0,
-        final_lr_ratio=0.0, ema_decay=0.0,
-    )  # fmt: skip
+    learner = replace(
+        recipe,
+        train=_settings(recipe, spec, train.several),
+        augment=_shifts(recipe),
+        distill=_answers(recipe),
+    )
+    answers = [Listener(Interpreter(network or quantised.source), recipe.frontend)]
+    teacher = LiveTeacher(answers, train, learner, fabric.device, micro_batch=recipe.train.micro_batch)
     some = train.mel_source(recipe.frontend, fabric.device)(np.arange(1))
     classes = student(some).shape[1]
     with tempfile.TemporaryDirectory() as passing:
         fit(
-            student, replace(faithful, train=schedule), train, val, classes, folder or Path(passing), fabric,
+            student, learner, train, val, classes, folder or Path(passing), fabric,
             seed, teacher, console, "integers",
         )  # fmt: skip
     trained = _with_numbers(quantised, student, target)
     before, after = (log_loss(each.model, val, recipe) for each in (quantised, trained))
     return trained if after < before else quantised
+
+
+def _settings(recipe: Recipe, spec: QuantSpec, several: bool) -> TrainSpec:
+    return TrainSpec(
+        epochs=spec.epochs, learning_rate=spec.learning_rate, warmup_epochs=0.0, final_lr_ratio=0.0,
+        batch_size=recipe.train.batch_size, micro_batch=recipe.train.micro_batch,
+        windows_per_clip=recipe.train.windows_per_clip, weight_decay=recipe.train.weight_decay,
+        loss="bce" if several else "cross_entropy",  # as the scores are: the float network answers in kind
+    )  # fmt: skip
+
+
+def _shifts(recipe: Recipe) -> AugmentSpec:
+    given = recipe.augment
+    return AugmentSpec(
+        mixup_alpha=0.0, freq_mixstyle_p=0.0, roll_seconds=given.roll_seconds, gain_db=given.gain_db
+    )
+
+
+def _answers(recipe: Recipe) -> DistillSpec:
+    return DistillSpec(temperature=recipe.distill.temperature, hard_label_weight=0.0, teacher_mode="live")
 
 
 def network_logits(
@@ -112,8 +127,7 @@ def network_logits(
 def log_loss(model: onnx.ModelProto, windows: WindowSet, recipe: Recipe) -> float:
     """Of the clips, of a graph ``log_mel`` → ``logits``."""
     logits = torch.from_numpy(network_logits(model, windows, recipe.frontend))
-    scores = vote(logits.softmax(1), windows.grid)
-    return clip_metrics(scores.numpy(), windows.targets.numpy()).log_loss
+    return clip_metrics(clip_scores(logits, windows), windows.truth).log_loss
 
 
 def _with_numbers(quantised: Quantised, student: Interpreter, target: Target) -> Quantised:

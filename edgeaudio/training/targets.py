@@ -24,8 +24,8 @@ from edgeaudio.export.parity import Parity, compare
 from edgeaudio.export.targets import Pieces, write_graphs
 from edgeaudio.runtimes import SUFFIXES, open_graph
 from edgeaudio.training.measure import explained
-from edgeaudio.training.metrics import Metrics, clip_metrics
-from edgeaudio.training.windows import WindowSet, vote, window_logits
+from edgeaudio.training.metrics import Metrics, SeveralMetrics, clip_metrics, figure_of, quality_of
+from edgeaudio.training.windows import WindowSet, clip_scores, window_logits
 
 BATCH = 32  # windows a call
 
@@ -48,7 +48,7 @@ class Exported:
             "files": {
                 p: (self.bundle.folder / name).stat().st_size for p, name in self.bundle.graphs.items()
             },
-            "accuracy": self.bundle.metrics["accuracy"],
+            figure_of(self.bundle.metrics): quality_of(self.bundle.metrics),
             "parity": [row.to_json() for row in self.parity],
         }
 
@@ -68,7 +68,7 @@ def export_target(
         pieces: the trained network and its front end.
         target: where the graphs will run.
         test: windows of the held-out clips.
-        max_drop: loss of accuracy that integers may cost, as a share of 1.
+        max_drop: fall of accuracy (mAP with several labels) that integers may cost, as a share of 1.
         golden: windows `(n, samples)` that are shipped with their scores.
         draft: what the bundle says of itself; metrics and graphs are filled in.
         card: the model card's text, from the draft and the graphs' sizes.
@@ -97,7 +97,7 @@ def export_target(
             default_graph=target.precisions[-1],
             metrics={
                 "clips": test.grid.clips,
-                "accuracy": {precision: metrics[precision].accuracy for precision in files},
+                metrics["torch"].figure: {precision: metrics[precision].value for precision in files},
                 "parity": [row.to_json() for row in rows],
             },
         )
@@ -112,9 +112,8 @@ def _run(runtime: str, path: Path, windows: WindowSet) -> NDArray[np.float32]:
     return np.concatenate([runner.run(LOGITS, windows.waveform(b).numpy()) for b in windows.blocks(BATCH)])
 
 
-def _metrics(logits: NDArray[np.float32], test: WindowSet) -> Metrics:
-    scores = vote(torch.from_numpy(logits).softmax(1), test.grid).numpy()
-    return clip_metrics(scores, test.targets.numpy())
+def _metrics(logits: NDArray[np.float32], test: WindowSet) -> Metrics | SeveralMetrics:
+    return clip_metrics(clip_scores(torch.from_numpy(logits), test), test.truth)
 
 
 def _parity(
@@ -123,7 +122,7 @@ def _parity(
     test: WindowSet,
     max_drop: float,
     logits: dict[str, NDArray[np.float32]],
-    metrics: dict[str, Metrics],
+    metrics: dict[str, Metrics | SeveralMetrics],
 ) -> list[Parity]:
     bounds: dict[str, dict[str, float]] = {
         "fp32": {"max_abs": target.logits_max_abs},
@@ -138,7 +137,8 @@ def _parity(
                 "logits",
                 [(logits[before], logits[precision])],
                 test.grid.clips,
-                accuracies=(metrics[before].accuracy, metrics[precision].accuracy),
+                qualities=(metrics[before].value, metrics[precision].value),
+                figure=metrics[precision].figure,
                 **bounds[precision],
             )
         )

@@ -1,12 +1,9 @@
-"""What a training batch looks like to a network: the epoch's draws, apart from the tensors they act on.
+"""What a training batch looks like to a network: the draws as they act on log-mels and on labels.
 
-The draws are in seconds, decibels and shares, so they hold for every front end: a teacher with other mels
-can be shown the very view that the student learns from.
+`draws` says what is drawn, `heard` what is done to the waveform before the front end.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,83 +11,84 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgeaudio import augment
-from edgeaudio.config import FrontEndSpec, Recipe
+from edgeaudio.config import FrontEndSpec
+from edgeaudio.training.draws import Cut, Draws, Edge, Mix, check_devices, draw
 
-Floats = NDArray[np.floating]
-
-
-@dataclass(frozen=True)
-class Mix:
-    """Which partner each item is mixed with."""
-
-    lam: NDArray[np.float32]
-    """`(batch,)` share of the item itself."""
-    partner: NDArray[np.int64]
-    """`(batch,)` the other's place in the batch."""
-
-
-@dataclass(frozen=True)
-class Draws:
-    """All that was drawn for one batch."""
-
-    shift: Floats | None
-    """`(batch,)` circular shift in seconds."""
-    decibels: Floats | None
-    """`(batch,)` change of level."""
-    mixup: Mix | None
-    style: Mix | None
-    """Of freq-MixStyle."""
-    mask: tuple[Floats, Floats] | None
-    """`(batch,)` lower edge and width of the blanked band, as shares of the mels."""
-
-
-def draw(recipe: Recipe, size: int, rng: np.random.Generator) -> Draws:
-    """Draw everything that a recipe's augmentation needs for a batch of `size` windows."""
-    spec, front_end = recipe.augment, recipe.frontend
-    frames_per_second = front_end.sample_rate / front_end.hop_length
-    reach = round(spec.roll_seconds * frames_per_second)
-    shift = rng.integers(-reach, reach + 1, size) / frames_per_second if reach else None
-    decibels = rng.uniform(-spec.gain_db, spec.gain_db, size) if spec.gain_db else None
-    mixup = style = mask = None
-    if spec.mixup_alpha and rng.random() < spec.mixup_p:
-        mixup = _draw_mix(spec.mixup_alpha, size, rng)
-    if spec.freq_mixstyle_p and rng.random() < spec.freq_mixstyle_p:
-        style = _draw_mix(spec.freq_mixstyle_alpha, size, rng)
-    if spec.freq_mask:
-        width = rng.integers(0, spec.freq_mask + 1, size)
-        first = rng.integers(0, front_end.n_mels - width + 1)
-        mask = first / front_end.n_mels, width / front_end.n_mels
-    return Draws(shift, decibels, mixup, style, mask)
+__all__ = ["Draws", "Mix", "check_devices", "draw", "labels", "view"]
 
 
 def view(mel: Tensor, draws: Draws, spec: FrontEndSpec) -> Tensor:
-    """A batch of log-mels `(batch, 1, mels, frames)` of one front end as the draws change it."""
-    if draws.shift is not None:
-        frames = np.rint(draws.shift * spec.sample_rate / spec.hop_length).astype(np.int64)
+    """A batch of log-mels `(batch, 1, mels, frames)` of one front end as the draws change it.
+
+    What acts on mels leaves waveforms `(batch, 1, 1, samples)` be: low-pass, freq-MixStyle and blanked bands;
+    CutMix takes a stretch of time.
+
+    Args:
+        mel: as the front end gives it, for sounds that the waveform's draws have been applied to.
+        draws: of the batch.
+        spec: the front end.
+    """
+    if draws.roll is not None:
+        frames = np.rint(draws.roll * spec.sample_rate / spec.hop_length).astype(np.int64)
         mel = augment.roll_frames(mel, torch.from_numpy(frames))
     if draws.decibels is not None:
         mel = augment.change_level(mel, torch.from_numpy(draws.decibels), spec)
-    if draws.mixup:
-        mel = mixed(mel, draws.mixup)
-    if draws.style:
-        lam, partner = _on(draws.style, mel.device)
-        mel = augment.freq_mixstyle(mel, lam, partner)
-    if draws.mask:
-        first, width = (torch.from_numpy(np.rint(share * spec.n_mels)).long() for share in draws.mask)
-        mel = augment.mask_mels(mel, first, width)
+    if draws.edge is not None and spec.kind != "waveform":
+        mel = _duller(mel, draws.edge, spec)
+    if draws.cut is not None:
+        mel = _cut(mel, draws.cut)
+    for mix in draws.mixup:
+        mel = augment.mixup(mel, *_on(mix, mel.device))
+    if draws.style is not None and spec.kind != "waveform":
+        mel = augment.freq_mixstyle(mel, *_on(draws.style, mel.device))
+    if draws.channel_style is not None:
+        mel = augment.mixstyle(mel, *_on(draws.channel_style, mel.device))
+    return _masked(mel, draws, spec)
+
+
+def labels(values: Tensor, draws: Draws) -> Tensor:
+    """Label distributions or teachers' answers `(batch, classes)`, mixed as the windows are."""
+    for mix in (*([draws.cut.mix] if draws.cut else []), *draws.mixup):
+        values = augment.mixup(values, *_on(mix, values.device))
+    return values
+
+
+def _duller(mel: Tensor, edge: Edge, spec: FrontEndSpec) -> Tensor:
+    rows = np.flatnonzero(np.isfinite(edge.offset))
+    if not len(rows):
+        return mel
+    slope, offset = torch.from_numpy(edge.slope[rows]), torch.from_numpy(edge.offset[rows])
+    envelope = augment.low_pass_envelope(torch.from_numpy(edge.place(spec)), slope, offset)
+    out = mel.clone()
+    where = torch.from_numpy(rows).to(mel.device)
+    out[where] = augment.low_pass(mel[where], envelope, spec)
+    return out
+
+
+def _cut(mel: Tensor, cut: Cut) -> Tensor:
+    _, _, mels, frames = mel.shape
+    rows = slice(round(cut.mels[0] * mels), round(cut.mels[1] * mels)) if mels > 1 else slice(0, 1)
+    columns = slice(round(cut.time[0] * frames), round(cut.time[1] * frames))
+    return augment.cutmix(mel, torch.from_numpy(cut.partner).to(mel.device), rows, columns)
+
+
+def _masked(mel: Tensor, draws: Draws, spec: FrontEndSpec) -> Tensor:
+    bands = () if spec.kind == "waveform" else draws.bands
+    if not bands and not draws.stretches:
+        return mel
+    # of the whole window, before anything is blanked: the order of the masks must not matter
+    fill = mel.mean(dim=(1, 2, 3), keepdim=True)
+    for first, width in bands:
+        mel = augment.mask_mels(mel, _whole(first * mel.shape[2]), _whole(width * mel.shape[2]), fill)
+    for place, seconds in draws.stretches:
+        frames = np.minimum(np.rint(seconds * spec.sample_rate / spec.hop_length), mel.shape[3])
+        first = np.floor(place * (mel.shape[3] - frames + 1))
+        mel = augment.mask_frames(mel, _whole(first), _whole(frames), fill)
     return mel
 
 
-def mixed(values: Tensor, mix: Mix | None) -> Tensor:
-    """Log-mels or label distributions `(batch, …)` mixed by mixup's draws; unchanged without."""
-    if mix is None:
-        return values
-    lam, partner = _on(mix, values.device)
-    return augment.mixup(values, lam, partner)
-
-
-def _draw_mix(alpha: float, size: int, rng: np.random.Generator) -> Mix:
-    return Mix(rng.beta(alpha, alpha, size).astype(np.float32), rng.permutation(size))
+def _whole(values: NDArray[np.floating]) -> Tensor:
+    return torch.from_numpy(np.rint(values)).long()
 
 
 def _on(mix: Mix, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -7,8 +7,9 @@ out of both by the same rule (`audio.audible`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -18,8 +19,12 @@ from torch import Tensor
 from edgeaudio.audio import audible, window_power, window_starts
 from edgeaudio.config import FrontEndSpec
 from edgeaudio.console import Console
+from edgeaudio.data.impulses import Responses
 from edgeaudio.data.waveforms import Waveforms
-from edgeaudio.frontend import build_front_end
+from edgeaudio.export.activation import to_scores
+from edgeaudio.frontend import LogMel, Waveform, build_front_end
+from edgeaudio.training.draws import Draws
+from edgeaudio.training.heard import Rows, jittered, moved, noisy, touched
 
 CACHE_BYTES = 4 * 2**30
 """Log-mels are kept in memory up to this; beyond it they are computed for each batch anew."""
@@ -27,6 +32,31 @@ CACHE_BYTES = 4 * 2**30
 _BLOCK = (
     64  # windows a forward pass of the front end: enough to feed the cores, small enough for their caches
 )
+
+
+_SAMPLES = 2**21
+"""Samples whose sound is changed in one go (64 windows of a second at 32 kHz): bounds the memory."""
+
+FrontEnd = LogMel | Waveform
+
+
+class Windows(Protocol):
+    """What a model can be asked about: numbered windows and their log-mels."""
+
+    def __len__(self) -> int: ...
+
+    def blocks(self, size: int) -> list[NDArray[np.int64]]:
+        """Indices of all windows in runs of at most `size`."""
+
+    def mel_source(self, spec: FrontEndSpec, device: torch.device) -> MelSource:
+        """A function from window indices to log-mels."""
+
+
+class MelSource(Protocol):
+    """Gives the log-mels of windows."""
+
+    def __call__(self, index: NDArray[np.int64], draws: Draws | None = None) -> Tensor:
+        """Log-mels `(len(index), 1, mels, frames)`, with the draws that act on the waveform if given."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +101,9 @@ class WindowSet:
         hop: int,
         console: Console | None = None,
         others: Sequence[Waveforms] = (),
+        devices: Sequence[str] | None = None,
+        labels: NDArray[np.float32] | None = None,
+        responses: Responses | None = None,
     ) -> None:
         """Lay the windows.
 
@@ -82,6 +115,9 @@ class WindowSet:
             hop: samples between windows.
             console: shows progress.
             others: the same clips at other rates, for networks that hear those.
+            devices: name of the device of every clip in the table; empty where it isn't known.
+            labels: `(table, classes)` a 1 for every label of every clip, where clips have several.
+            responses: impulse responses, where the augmentation draws any.
         """
         self.waveforms = waveforms
         self._at_rate = {w.sample_rate: w for w in (*others, waveforms)}
@@ -90,11 +126,42 @@ class WindowSet:
         self.grid = lay_grid(waveforms, positions, window, hop)
         self.targets = torch.as_tensor([targets[i] for i in positions])
         """`(clips,)` class index of each clip."""
+        self._labels = None if labels is None else torch.from_numpy(labels[self.positions])
+        self._devices = [devices[i] if devices else "" for i in positions]
+        self.device_names = sorted({name for name in self._devices if name})
+        """Known devices of the set's clips."""
+        self.responses = responses
         self._console = console or Console(quiet=True)
         self._mels: dict[str, Tensor] = {}
 
     def __len__(self) -> int:
         return len(self.grid)
+
+    @property
+    def seconds(self) -> float:
+        """Length of a window."""
+        return self.window / self.waveforms.sample_rate
+
+    @property
+    def several(self) -> bool:
+        """Whether a clip may have several labels; its scores are then each class's own (sigmoids)."""
+        return self._labels is not None
+
+    @property
+    def truth(self) -> NDArray[Any]:
+        """What is right, as metrics take it: `(clips,)` class indices, or with several labels a clip
+        `(clips, classes)` a 1 for each."""
+        return self.targets.numpy() if self._labels is None else self._labels.numpy()
+
+    def device_of(self, index: NDArray[np.int64]) -> list[str]:
+        """Name of each window's device; empty where it isn't known."""
+        return [self._devices[clip] for clip in self.grid.clip[index]]
+
+    def label_matrix(self, classes: int) -> Tensor:
+        """`(clips, classes)` a 1 for every label of each clip."""
+        if self._labels is not None:
+            return self._labels
+        return torch.nn.functional.one_hot(self.targets, classes).float()
 
     def waveform(self, index: Sequence[int] | NDArray[np.int64], rate: int | None = None) -> Tensor:
         """Waveforms `(len(index), samples)` of windows, at another rate on request."""
@@ -112,35 +179,74 @@ class WindowSet:
         """Indices of all windows in runs of at most `size`."""
         return np.split(np.arange(len(self)), range(size, len(self), size))
 
-    def mel_source(self, spec: FrontEndSpec, device: torch.device) -> Callable[[NDArray[np.int64]], Tensor]:
+    def mel_source(self, spec: FrontEndSpec, device: torch.device) -> MelSource:
         """A function from window indices to log-mels `(len(index), 1, mels, frames)` on `device`.
 
-        The log-mels are computed once and kept where they fit into `CACHE_BYTES`.
+        The log-mels are computed once and kept where they fit into `CACHE_BYTES`. Windows whose waveforms a
+        batch's draws change are computed anew.
         """
-        front_end = build_front_end(spec).to(device)
+        return _Source(self, spec, device, self._kept(spec, device))
 
-        @torch.no_grad()
-        def compute(index: NDArray[np.int64]) -> Tensor:
-            mels: Tensor = front_end(self.waveform(index, spec.sample_rate).to(device))
-            return mels
-
+    def _kept(self, spec: FrontEndSpec, device: torch.device) -> Tensor | None:
+        """All log-mels of a front end; None where they are too many."""
         frames = spec.frames(round(self.window * spec.sample_rate / self.waveforms.sample_rate))
         if len(self) * spec.n_mels * frames * 4 > CACHE_BYTES:
-            return compute
+            return None
         if spec.hash not in self._mels:
             self._mels.clear()  # one front end's at a time: teachers come first, then the student
+            compute = _Source(self, spec, device)
             mels = torch.empty(len(self), 1, spec.n_mels, frames)
             for block in self._console.track(self.blocks(_BLOCK), "log-mels"):
                 mels[torch.from_numpy(block)] = compute(block).cpu()
             self._mels[spec.hash] = mels
-        mels = self._mels[spec.hash]
-        return lambda index: mels[torch.from_numpy(np.asarray(index))].to(device)
+        return self._mels[spec.hash]
+
+
+class _Source:
+    """Log-mels of windows for one front end, kept or computed."""
+
+    def __init__(
+        self, windows: WindowSet, spec: FrontEndSpec, device: torch.device, kept: Tensor | None = None
+    ) -> None:
+        self._windows, self._spec, self._device, self._kept = windows, spec, device, kept
+        self._front_end = build_front_end(spec).to(device)
+
+    @torch.no_grad()
+    def __call__(self, index: NDArray[np.int64], draws: Draws | None = None) -> Tensor:
+        index = np.asarray(index)
+        draws = draws or Draws()
+        spec = jittered(self._spec, draws)
+        if self._kept is None or spec is not self._spec:
+            front_end = self._front_end if spec is self._spec else build_front_end(spec).to(self._device)
+            return self._computed(index, np.arange(len(index)), draws, front_end)
+        mels = self._kept[torch.from_numpy(index)].to(self._device)
+        if len(rows := touched(draws, len(index))):
+            mels[torch.from_numpy(rows)] = self._computed(index, rows, draws, self._front_end)
+        return mels
+
+    def _computed(self, index: NDArray[np.int64], rows: Rows, draws: Draws, front_end: FrontEnd) -> Tensor:
+        block = max(1, _SAMPLES // self._windows.window)
+        parts = [rows[i : i + block] for i in range(0, max(1, len(rows)), block)]
+        return torch.cat([front_end(self._sound(index, part, draws)) for part in parts])
+
+    def _sound(self, index: NDArray[np.int64], rows: Rows, draws: Draws) -> Tensor:
+        """Waveforms `(len(rows), samples)` at the front end's rate, as the draws change them."""
+
+        def at(rate: int) -> Tensor:
+            waveform = self._windows.waveform(index[rows], rate).to(self._device)
+            return moved(waveform, draws, rows, rate, self._windows.responses)
+
+        own, counted = self._spec.sample_rate, self._windows.waveforms.sample_rate
+        waveform = at(own)
+        if draws.snr is None or not np.isfinite(draws.snr[rows]).any():
+            return waveform
+        return noisy(waveform, draws, rows, waveform if own == counted else at(counted))
 
 
 @torch.no_grad()
 def window_logits(
     model: torch.nn.Module,
-    windows: WindowSet,
+    windows: Windows,
     spec: FrontEndSpec,
     device: torch.device,
     batch: int = 128,
@@ -152,6 +258,12 @@ def window_logits(
     logits = [model(source(block)).float().cpu() for block in windows.blocks(batch)]
     model.train(was_training)
     return torch.cat(logits)
+
+
+def clip_scores(logits: Tensor, windows: WindowSet) -> NDArray[np.float32]:
+    """Scores `(clips, classes)` from logits `(windows, classes)`, as the shipped predictor gives them."""
+    scores: NDArray[np.float32] = vote(to_scores(logits, windows.several), windows.grid).numpy()
+    return scores
 
 
 def vote(scores: Tensor, grid: WindowGrid) -> Tensor:

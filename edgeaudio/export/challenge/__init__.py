@@ -104,10 +104,15 @@ def write_package(
 
     Raises:
         BoundError: the network is over the limits of that year.
-        EdgeAudioError: no run, no bundle, no clips, or an impossible argument.
+        EdgeAudioError: no run, no bundle, no clips, several labels a clip, or an impossible argument.
     """
     _check_arguments(rules, output, label, devices or {})
     finished = Finished.read(run)
+    if finished.bundle.several:
+        raise EdgeAudioError(
+            f"{run} answers with several labels a clip, and the challenge's Task 1 asks for one scene; "
+            "train on data of one label a clip"
+        )
     clips = read_evaluation(evaluation)
     count = finished.count()
     bits = _bits(rules, bits, count, finished)

@@ -42,7 +42,7 @@ def carry(modules: list[str], folder: Path, package: str) -> None:
 
 
 def closure(modules: list[str]) -> list[str]:
-    """Modules of edgeaudio and those they import, however deep; packages' own files are left out."""
+    """Modules of edgeaudio and those they import, however deep; of a package, what is imported from it."""
     found: dict[str, None] = {}
     waiting = list(modules)
     while waiting:
@@ -65,9 +65,10 @@ def _imported(source: Path) -> list[str]:
     tree = ast.parse(source.read_text(encoding="utf-8"))
     nodes = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
     modules = [node.module for node in nodes if node.module and node.module.split(".")[0] == "edgeaudio"]
-    assert all(_file(module).is_file() for module in modules), f"{source} imports a package as a whole"
+    assert all(_file(module).is_file() for module in modules), f"{source} imports what is no module"
     return modules
 
 
 def _file(module: str) -> Path:
-    return SOURCES.joinpath(*module.split(".")[1:]).with_suffix(".py")
+    path = SOURCES.joinpath(*module.split(".")[1:])
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")

@@ -18,6 +18,7 @@ from edgeaudio.audio import window_starts
 from edgeaudio.bundle import GOLDEN, Bundle, read_bundle
 from edgeaudio.complexity import Count, official
 from edgeaudio.errors import BundleError, EdgeAudioError
+from edgeaudio.export.activation import to_scores
 from edgeaudio.export.challenge.inference import GENERAL, Settings, StateDict, System
 from edgeaudio.frontend import build_front_end
 from edgeaudio.training.job import Job, load_job
@@ -96,7 +97,8 @@ class Finished:
         distances = {}
         for path in shipped_weights(self.folder, self.job):
             with contextlib.suppress(RuntimeError), torch.no_grad():  # entries of another architecture
-                scores = self.settings(32).network(load_file(path))(mel).softmax(1).numpy()
+                logits = self.settings(32).network(load_file(path))(mel)
+                scores = to_scores(logits, self.bundle.several).numpy()
                 distances[path] = float(np.abs(scores - golden["scores_fp32"]).max())
         nearest = min(distances, key=distances.__getitem__, default=None)
         if nearest and distances[nearest] < _SAME:

@@ -1,0 +1,123 @@
+"""From the options of a command line to a job."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from edgeaudio.errors import EdgeAudioError
+
+if TYPE_CHECKING:
+    from edgeaudio.config import PruneSpec, Recipe
+    from edgeaudio.training.job import Job
+
+T = TypeVar("T")
+
+PER_DEVICE_EPOCHS = 10
+"""Of `--per-device`, unless `--set devices.epochs` says otherwise."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What was asked for, as it stands on the command line."""
+
+    data: Path
+    student: str
+    teachers: Sequence[str] = ()
+    checkpoints: Sequence[str] = ()
+    limits: str = "none"
+    prune_to: str | None = None
+    target: str = "x86"
+    fold: str | None = None
+    seed: int = 0
+    settings: Sequence[str] = ()
+    skip_bad: bool = False
+    path_column: str = "path"
+    label_column: str = "label"
+    subset: str = ""
+    alone: bool = False
+    per_device: bool = False
+
+
+def build_job(wanted: Wanted) -> Job:
+    """The job that was asked for.
+
+    Raises:
+        EdgeAudioError: a recipe, a setting or a name is not as it should be.
+    """
+    from edgeaudio.config import DeviceSpec
+    from edgeaudio.data.readers import CsvColumns
+    from edgeaudio.recipes import load_recipe, load_target, settings_for, start_from
+    from edgeaudio.training.job import Job
+
+    names = [Path(name).stem for name in (wanted.student, *wanted.teachers)]
+    pruning, others = _apart(wanted.settings, "prune.")
+    tuning, of_recipes = _apart(others, "devices.")
+    if tuning and not wanted.per_device:
+        raise EdgeAudioError(f"--set {tuning[0]} goes with --per-device; add it")
+
+    def recipe(name: str, role: str) -> Recipe:
+        changes = settings_for(role, of_recipes, Path(name).stem, names)
+        return load_recipe(name, f"{role}s", changes)
+
+    learner = recipe(wanted.student, "student")
+    listened = tuple(recipe(name, "teacher") for name in wanted.teachers)
+    if wanted.teachers:
+        listened = start_from(listened, wanted.checkpoints)
+    else:
+        (learner,) = start_from([learner], wanted.checkpoints)
+    default = {"epochs": PER_DEVICE_EPOCHS} if wanted.per_device else {}
+    return Job(
+        data=wanted.data,
+        student=learner,
+        teachers=listened,
+        target=load_target(wanted.target),
+        limits=findable(wanted.limits),
+        prune=_prune_spec(wanted.prune_to, pruning),
+        devices=_section(DeviceSpec, default, tuning, "devices"),
+        alone=wanted.alone,
+        fold=wanted.fold,
+        seed=wanted.seed,
+        skip_bad=wanted.skip_bad,
+        settings=tuple(wanted.settings),
+        columns=CsvColumns(wanted.path_column, wanted.label_column, wanted.subset),
+    )
+
+
+def findable(limits: str) -> str | None:
+    """A rule set's name, or its file so that it is found when the run is taken up from elsewhere."""
+    if limits == "none":
+        return None
+    return str(Path(limits).resolve()) if limits.endswith(".toml") else limits
+
+
+def name_of(data: Path) -> str:
+    """What a data set is called: its folder, or its file without the ending."""
+    path = data.resolve()
+    return path.stem if path.is_file() else path.name
+
+
+def _apart(settings: Sequence[str], prefix: str) -> tuple[list[str], list[str]]:
+    inside = [setting for setting in settings if setting.startswith(prefix)]
+    return inside, [setting for setting in settings if setting not in inside]
+
+
+def _prune_spec(prune_to: str | None, settings: list[str]) -> PruneSpec:
+    from edgeaudio.complexity import load_limits
+    from edgeaudio.config import PruneSpec
+
+    if prune_to is None:
+        if settings:
+            raise EdgeAudioError(f"--set {settings[0]} goes with --prune-to; name the rule set to prune to")
+        return PruneSpec()
+    load_limits(prune_to)  # said now, not after the teacher's training
+    return _section(PruneSpec, {"limits": findable(prune_to)}, settings, "prune")
+
+
+def _section(cls: type[T], given: dict[str, Any], settings: Sequence[str], name: str) -> T:
+    from edgeaudio.recipes import from_table, parse_value
+
+    pairs = [setting.removeprefix(f"{name}.").partition("=") for setting in settings]
+    return from_table(cls, {**given, **{key: parse_value(value) for key, _, value in pairs}}, f"--set {name}")

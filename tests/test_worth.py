@@ -1,0 +1,23 @@
+"""What is said of the teachers' worth."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgeaudio.training.worth import worth
+
+
+@pytest.mark.parametrize(
+    ("alone", "student", "teacher", "said"),
+    [
+        (0.90, 0.93, 0.95, "+3.00 points on 400 clips"),
+        (0.90, 0.895, 0.903, "only +0.30 points from the student alone"),
+        (0.99, 0.99, 1.0, "at 99.0 % already"),
+        (0.90, 0.903, 0.96, "doesn't take it over"),
+    ],
+)
+def test_a_small_gain_is_explained(alone: float, student: float, teacher: float, said: str) -> None:
+    told = worth(alone, student, teacher, 400)
+    assert said in told["sentence"]
+    assert told["gain"] == pytest.approx(student - alone)
+    assert (", less than one: " in told["sentence"]) == (student - alone < 0.01)
