@@ -7,8 +7,9 @@ product, forward, distillation loss, backward, AdamW. Ours: the very loop of `ed
 (`training.loop.fit`), with weight averaging and logging, on the built-in scenes; once with the recipe's own
 augmentation, which acts on log-mels kept in memory, and once with everything live: impulse responses (p 0.6),
 noise (p 0.5), shifts (p 0.5), then level, low-pass, mixup, freq-MixStyle and masks.
-All take turns; the figures are ratios of their medians. *Waited* is the share of the time in which the step
-had to wait for its batch, *memory* the process' resident size after the first and after the last epoch.
+All take turns; the figures are ratios of their medians. *Waited* is the share of the time that goes into
+making batches (on a CPU one after the other with the step, on whose cores nothing else could run), *memory*
+the process' resident size after the second and after the last epoch.
 """
 
 from __future__ import annotations

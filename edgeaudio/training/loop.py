@@ -29,7 +29,7 @@ from edgeaudio.training.learner import Learner
 from edgeaudio.training.metrics import clip_metrics
 from edgeaudio.training.objective import Batch, Objective, balanced_weights
 from edgeaudio.training.optimizers import build_optimizer
-from edgeaudio.training.prefetch import Prefetched
+from edgeaudio.training.prefetch import AHEAD, Prefetched
 from edgeaudio.training.processes import average_buffers, match_momentum, rows_of, total_of
 from edgeaudio.training.progress import resume, save
 from edgeaudio.training.schedule import learning_rate
@@ -91,6 +91,7 @@ def fit(
     def make(hearing: Hearing) -> Batch:
         return _make_batch(recipe, train, source, truth, teacher, hearing, fabric)
 
+    ahead = 0 if fabric.device.type == "cpu" else AHEAD
     restore = match_momentum(model, fabric.world_size)
     averaged = StepAverage(model, spec.ema_decay)
     progress = resume(folder, learner, averaged, optimizer)
@@ -101,7 +102,7 @@ def fit(
         torch.manual_seed(seed_of(seed, epoch))  # dropout
         wrapped.train()
         total, heard = 0.0, 0
-        batches = Prefetched(hearings(recipe, train, seed, epoch), make)
+        batches = Prefetched(hearings(recipe, train, seed, epoch), make, ahead)
         for hearing, batch in batches:
             rate = learning_rate(spec, epoch + hearing.at)
             for group in optimizer.param_groups:
