@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from edgeaudio.errors import EdgeAudioError
 
 if TYPE_CHECKING:
-    from edgeaudio.config import PruneSpec, Recipe
+    from edgeaudio.config import PruneSpec
     from edgeaudio.training.job import Job
 
 T = TypeVar("T")
@@ -49,25 +49,15 @@ def build_job(wanted: Wanted) -> Job:
     """
     from edgeaudio.config import DeviceSpec
     from edgeaudio.data.readers import CsvColumns
-    from edgeaudio.recipes import load_recipe, load_target, settings_for, start_from
+    from edgeaudio.recipes import chosen_recipes, load_target
     from edgeaudio.training.job import Job
 
-    names = [Path(name).stem for name in (wanted.student, *wanted.teachers)]
     pruning, others = _apart(wanted.settings, "prune.")
     tuning, of_recipes = _apart(others, "devices.")
     if tuning and not wanted.per_device:
         raise EdgeAudioError(f"--set {tuning[0]} goes with --per-device; add it")
 
-    def recipe(name: str, role: str) -> Recipe:
-        changes = settings_for(role, of_recipes, Path(name).stem, names)
-        return load_recipe(name, f"{role}s", changes)
-
-    learner = recipe(wanted.student, "student")
-    listened = tuple(recipe(name, "teacher") for name in wanted.teachers)
-    if wanted.teachers:
-        listened = start_from(listened, wanted.checkpoints)
-    else:
-        (learner,) = start_from([learner], wanted.checkpoints)
+    learner, listened = chosen_recipes(wanted.student, wanted.teachers, of_recipes, wanted.checkpoints)
     default = {"epochs": PER_DEVICE_EPOCHS} if wanted.per_device else {}
     return Job(
         data=wanted.data,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgeaudio.answers import print_json, print_table
+from edgeaudio.cli_job import findable, name_of
 from edgeaudio.cli_options import (
     NAMES,
     DataArgument,
@@ -126,9 +127,7 @@ def search(
         checkpoints or [], limits, fold, seed, skip_bad, early_stop,
         CsvColumns(path_column, label_column, subset),
     )  # fmt: skip
-    output = (
-        output or Path("runs") / f"{data.resolve().stem if data.is_file() else data.resolve().name}-search"
-    )
+    output = output or Path("runs") / f"{name_of(data)}-search"
     console = Console(quiet)
     found = run(plan, output, trials, workers, device, console, storage, force)
     if found.best is None:
@@ -158,15 +157,9 @@ def _plan(
     return Plan(
         data=data, student=student, teachers=tuple(teachers), objectives=chosen_objectives(objectives),
         space=joined([*groups, [parse_vary(text, names) for text in vary]]), settings=tuple(settings),
-        checkpoints=tuple(checkpoints), limits=_rules(limits), fold=fold, seed=seed,
+        checkpoints=tuple(checkpoints), limits=findable(limits), fold=fold, seed=seed,
         columns=columns, skip_bad=skip_bad, early_stop=early_stop,
     )  # fmt: skip
-
-
-def _rules(limits: str) -> str | None:
-    if limits == "none":
-        return None
-    return str(Path(limits).resolve()) if limits.endswith(".toml") else limits
 
 
 def _say(found: Found, page: Path) -> None:

@@ -195,6 +195,28 @@ def start_from(recipes: Sequence[Recipe], given: Sequence[str] | None) -> tuple[
     return tuple(dataclasses.replace(recipe, weights=weights[recipe.name]) for recipe in recipes)
 
 
+def chosen_recipes(
+    student: str, teachers: Sequence[str], settings: Sequence[str], checkpoints: Sequence[str]
+) -> tuple[Recipe, tuple[Recipe, ...]]:
+    """The student and the teachers of a job, by name or path, with their settings and checkpoints.
+
+    A checkpoint is a teacher's, or the student's where there is no teacher.
+
+    Raises:
+        RecipeError: a recipe or a setting is unknown, or it isn't clear whose it is.
+    """
+    names = [Path(name).stem for name in (student, *teachers)]
+
+    def load(name: str, role: str) -> Recipe:
+        changes = settings_for(role, list(settings), Path(name).stem, names)
+        return load_recipe(name, f"{role}s", changes)
+
+    learner, listened = load(student, "student"), tuple(load(name, "teacher") for name in teachers)
+    if listened:
+        return learner, start_from(listened, checkpoints)
+    return start_from([learner], checkpoints)[0], ()
+
+
 def parse_value(text: str) -> Any:
     """A TOML value; a bare word is a string."""
     try:

@@ -14,7 +14,7 @@ from edgeaudio.complexity import load_limits
 from edgeaudio.config import Recipe, canonical_json
 from edgeaudio.data.readers import CsvColumns
 from edgeaudio.errors import RecipeError
-from edgeaudio.recipes import load_recipe, load_target, recipe_to_table, settings_for, start_from
+from edgeaudio.recipes import chosen_recipes, load_target, recipe_to_table
 from edgeaudio.search.objectives import Objective
 from edgeaudio.search.space import Vary, settings_of, spelled
 from edgeaudio.training.job import Job
@@ -78,21 +78,12 @@ class Plan:
             RecipeError: a setting is unknown or its value impossible.
         """
         changes = [*self.settings, *drawn]
-        learner = self._recipe(self.student, "student", changes)
-        listened = tuple(self._recipe(name, "teacher", changes) for name in self.teachers)
-        if listened:
-            listened = start_from(listened, self.checkpoints)
-        else:
-            (learner,) = start_from([learner], self.checkpoints)
+        learner, listened = chosen_recipes(self.student, self.teachers, changes, self.checkpoints)
         return Job(
             data=self.data, student=learner, teachers=listened, target=load_target("x86"),
             limits=self.limits, fold=self.fold, seed=self.seed, skip_bad=self.skip_bad,
             settings=tuple(changes), columns=self.columns,
         )  # fmt: skip
-
-    def _recipe(self, name: str, role: str, changes: list[str]) -> Recipe:
-        mine = settings_for(role, changes, Path(name).stem, self.names)
-        return load_recipe(name, f"{role}s", mine)
 
     def check(self, classes: int) -> None:
         """Try every choice and both ends of every range, before the first trial.
