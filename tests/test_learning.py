@@ -206,7 +206,9 @@ def test_teacher_and_labels_are_mixed_alike(recipe, sets) -> None:  # type: igno
     hearing = Hearing(np.arange(16), draw(recipe, 16, np.random.default_rng(0)), 0.0)
     teacher = CachedTeacher(1e4 * one_hot, recipe, torch.device("cpu"))
     truth = train_set.label_matrix(10)
-    batch = loop._make_batch(recipe, train_set, source, truth, teacher, hearing, make_fabric("cpu", "32"))
+    batch = loop._make_batch(
+        recipe, train_set, source, truth, None, teacher, hearing, make_fabric("cpu", "32")
+    )
     assert batch.answer is not None
     torch.testing.assert_close(batch.answer.probabilities, batch.targets)
     torch.testing.assert_close(batch.targets.sum(1), torch.ones(16))

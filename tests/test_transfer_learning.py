@@ -212,6 +212,19 @@ def test_the_adversary_needs_devices_and_unlearns_them(windows: WindowSet, tmp_p
         Learner(small(), recipe(device_adversary=1.0), 0)
 
 
+def test_clips_of_an_unknown_device_teach_the_adversary_nothing(scenes: Path, tmp_path: Path) -> None:
+    clips = readers.read(scenes)
+    chosen = clips.split_indices("train")[::2]
+    waves = waveforms.prepare(clips, 16000)[1]
+    known = ["" if k % 3 else clip.device for k, clip in enumerate(clips)]
+    some = WindowSet(waves, chosen, clips.targets, 16000, 4000, devices=known)
+    told = some.device_matrix.sum(1)
+    assert set(told.tolist()) == {0.0, 1.0}
+    assert [bool(n) for n in told] == [bool(known[i]) for i in chosen]
+    _, history = trained(some, tmp_path, recipe(device_adversary=0.5))
+    assert np.isfinite(history[-1]["train_loss"])
+
+
 # ── fusion ───────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -18,7 +18,7 @@ from edgeaudio.browser import write_page
 from edgeaudio.bundle import Bundle, read_bundle
 from edgeaudio.config import STAGES, Target
 from edgeaudio.console import Console
-from edgeaudio.data import impulses, readers
+from edgeaudio.data import readers
 from edgeaudio.data.clips import Clips
 from edgeaudio.errors import BoundError, DataError, EdgeAudioError
 from edgeaudio.training import accelerators, devices, pruning
@@ -119,9 +119,6 @@ def run(
     assert until in ("answers", "student", "measure", "bundle", "target"), until
     console = console or Console(quiet=True)
     check_loggers(loggers)
-    for recipe in (job.student, *job.teachers):
-        if recipe.augment.impulse_response_p:  # told now, not after the teachers' training
-            impulses.read(Path(recipe.augment.impulse_responses))
     table = readers.read(job.data, job.columns)
     if len(table.classes) < 2:
         raise DataError(

@@ -24,8 +24,6 @@ def learned_weights(
         targets: `(clips, classes)` label distributions, or a 1 for each of several labels.
         grid: which window belongs to which clip.
         several: clips have several labels: the loss is that of each class's own yes or no.
-
-    Raises nothing: with a single teacher its weight is 1.
     """
     stacked = torch.stack(list(each)).double()
     free = torch.zeros(len(each), dtype=torch.float64, requires_grad=True)

@@ -74,6 +74,10 @@ class Learning:
         self._accelerator, self._loggers = device, loggers
         self._device = make_fabric(device, "32").device
         self._longer: dict[tuple[str, float], WindowSet] = {}
+        # read once and now, not after the teachers' training
+        wanted = [recipe.augment for recipe in (job.student, *job.teachers)]
+        folders = {spec.impulse_responses for spec in wanted if spec.impulse_response_p}
+        self._responses = {folder: impulses.read(folder) for folder in folders}
 
     def data(self, table: Clips) -> Stage:
         """Read and check the clips, split them, decode them.
@@ -127,7 +131,7 @@ class Learning:
             self._store(model, folder)
             return {"history": history, "test": self._test(model, recipe)}
 
-        settings = [_outcome_only(recipe), seed, self._device.type, *self._listening(answers)]
+        settings = [self._outcome_only(recipe), seed, self._device.type, *self._listening(answers)]
         stage = self.chain.run(name, settings, [self._data, *answers], make, resumable=True, together=True)
         self._forget_checkpoint(stage)
         test = stage.result["test"]
@@ -177,7 +181,7 @@ class Learning:
 
         settings: list[Any] = [[r.frontend for r in recipes], self.weights]
         if student.distill.views:
-            heard = _outcome_only(student)
+            heard = self._outcome_only(student)
             settings += [
                 heard.augment, heard.frontend, seed, student.distill.views, student.train.batch_size,
                 student.train.windows_per_clip, student.train.oversample, student.train.train_seconds,
@@ -247,7 +251,7 @@ class Learning:
                 "accuracy": self._accuracy(model, recipe, test),
             }  # fmt: skip
 
-        settings = [_outcome_only(recipe), device, self.weights]
+        settings = [self._outcome_only(recipe), device, self.weights]
         stage = self.chain.run(name, settings, [student, *teachers], make, resumable=True, together=True)
         self._forget_checkpoint(stage)
         before, after = stage.result["validation"]
@@ -360,7 +364,16 @@ class Learning:
         return self._longer[split, seconds]
 
     def _through_microphones(self, train: WindowSet, recipe: Recipe) -> None:
-        train.responses = _responses(recipe)
+        train.responses = self._responses.get(recipe.augment.impulse_responses)
+
+    def _outcome_only(self, recipe: Recipe) -> Recipe:
+        """The recipe without what can't change an outcome, and with the contents of the files that can."""
+        spec = recipe.augment
+        heard = self._responses[spec.impulse_responses].hash if spec.impulse_response_p else ""
+        return replace(
+            recipe, name="", summary="", source="", licence="", weights=_content(recipe.weights),
+            augment=replace(spec, impulse_responses=heard),
+        )  # fmt: skip
 
     def _store(self, model: models.Model, folder: Path) -> None:
         if self.chain.leads:
@@ -393,21 +406,6 @@ def stage_seed(seed: int, name: str) -> int:
 def percent(share: float) -> str:
     """A share in words."""
     return f"{100 * share:.1f} %"
-
-
-def _outcome_only(recipe: Recipe) -> Recipe:
-    """The recipe without what can't change an outcome, and with the contents of the files that can."""
-    responses = _responses(recipe)
-    return replace(
-        recipe, name="", summary="", source="", licence="", weights=_content(recipe.weights),
-        augment=replace(recipe.augment, impulse_responses=responses.hash if responses else ""),
-    )  # fmt: skip
-
-
-def _responses(recipe: Recipe) -> impulses.Responses | None:
-    """The microphones that a recipe's clips are heard through, where it wants any."""
-    spec = recipe.augment
-    return impulses.read(Path(spec.impulse_responses)) if spec.impulse_response_p else None
 
 
 def _content(checkpoint: str) -> str:

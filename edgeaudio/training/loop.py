@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
@@ -78,18 +77,19 @@ def fit(
     """
     console = console or Console(quiet=True)
     spec = recipe.train
-    check_devices(recipe.augment, train.device_of(np.arange(len(train))), train.device_names)
+    check_devices(recipe.augment, train.device_names, train.device_names)
     learner = Learner(model, recipe, len(train.device_names))
     learner = learner.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = build_optimizer(learner, spec)
     wrapped, optimizer = fabric.setup(learner, optimizer)
     source = train.mel_source(recipe.frontend, fabric.device)
     truth = train.label_matrix(classes)
-    weights = balanced_weights(truth[torch.from_numpy(train.grid.clip)]).to(fabric.device)
-    objective = Objective(recipe, weights if spec.class_weights else None)
+    microphones = train.device_matrix if spec.device_adversary else None
+    weights = balanced_weights(truth[torch.from_numpy(train.grid.clip)]) if spec.class_weights else None
+    objective = Objective(recipe, None if weights is None else weights.to(fabric.device))
 
     def make(hearing: Hearing) -> Batch:
-        return _make_batch(recipe, train, source, truth, teacher, hearing, fabric)
+        return _make_batch(recipe, train, source, truth, microphones, teacher, hearing, fabric)
 
     ahead = 0 if fabric.device.type == "cpu" else AHEAD
     restore = match_momentum(model, fabric.world_size)
@@ -151,6 +151,7 @@ def _make_batch(
     train: WindowSet,
     source: MelSource,
     truth: Tensor,
+    microphones: Tensor | None,
     teacher: Teacher | None,
     hearing: Hearing,
     fabric: Fabric,
@@ -161,10 +162,8 @@ def _make_batch(
     clip = torch.from_numpy(train.grid.clip[hearing.index])
     targets = labels(truth[clip].to(mel.device), hearing.draws)[rows]
     devices = None
-    if recipe.train.device_adversary:
-        known = [train.device_names.index(name) for name in train.device_of(hearing.index)]
-        one_hot = nn.functional.one_hot(torch.tensor(known), len(train.device_names)).float()
-        devices = labels(one_hot.to(mel.device), hearing.draws)[rows]
+    if microphones is not None:
+        devices = labels(microphones[clip].to(mel.device), hearing.draws)[rows]
     answer = None if teacher is None else teacher(hearing, rows)
     return Batch(mel, targets, answer, devices)
 

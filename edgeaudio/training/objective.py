@@ -107,7 +107,7 @@ def squash(logits: Tensor, recipe: Recipe) -> Tensor:
 def balanced_weights(targets: Tensor) -> Tensor:
     """Factor of each class `(classes,)`, inverse to its share of `targets` `(windows, classes)`; mean 1.
 
-    Raises nothing for a class without a window: its factor is 0.
+    The factor of a class without a window is 0.
     """
     counts = targets.sum(0)
     weights = torch.where(counts > 0, counts.sum() / counts.clamp_min(1e-9), 0.0)

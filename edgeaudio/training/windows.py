@@ -157,6 +157,11 @@ class WindowSet:
         """Name of each window's device; empty where it isn't known."""
         return [self._devices[clip] for clip in self.grid.clip[index]]
 
+    @property
+    def device_matrix(self) -> Tensor:
+        """`(clips, devices)` a 1 for each clip's device, in the order of `device_names`; else zeros."""
+        return torch.tensor([[float(name == mine) for name in self.device_names] for mine in self._devices])
+
     def label_matrix(self, classes: int) -> Tensor:
         """`(clips, classes)` a 1 for every label of each clip."""
         if self._labels is not None:
