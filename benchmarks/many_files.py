@@ -95,7 +95,7 @@ class MemoryWatch:
 
 def measure(bundle: Path, folder: Path, files: int, workers: int) -> dict[str, float]:
     """Seconds on the clock and of processors, all in all and until the first answer, and peak memory."""
-    command = [sys.executable, "-m", "edgeaudio.cli", "predict", str(bundle), str(folder)]
+    command = [sys.executable, "-m", "edgeaudio", "predict", str(bundle), str(folder)]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.perf_counter()
     with subprocess.Popen([*command, "--workers", str(workers)], stdout=subprocess.PIPE) as process:

@@ -76,7 +76,7 @@ def recipes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def edgeaudio(*arguments: object, expect: int = 0, **kwargs: object) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own and check its exit code."""
     done = subprocess.run(
-        [sys.executable, "-m", "edgeaudio.cli", *map(str, arguments)],
+        [sys.executable, "-m", "edgeaudio", *map(str, arguments)],
         capture_output=True, text=True, timeout=300, check=False, **kwargs,  # type: ignore[call-overload]
     )  # fmt: skip
     assert done.returncode == expect, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"

@@ -12,12 +12,8 @@ import edgeaudio
 PACKAGE = Path(edgeaudio.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-VERBS = {
-    "cli", "cli_ask", "cli_check", "cli_complexity", "cli_data", "cli_export", "cli_job", "cli_options",
-    "cli_quantize", "cli_run", "cli_search", "cli_serve", "cli_submission", "cli_train", "cli_weights",
-}  # fmt: skip
-DEPLOYED = VERBS | {
-    "errors", "config", "presets", "recipes", "audio", "mel", "dft", "bundle", "predictor", "latency",
+DEPLOYED = {
+    "cli", "errors", "config", "presets", "recipes", "audio", "mel", "dft", "bundle", "predictor", "latency",
     "console", "answers", "weights", "runtimes", "bench", "browser", "events", "host_frontend", "microphone",
     "onnx_split", "recordings", "serving", "streaming", "verify",
 }  # fmt: skip
@@ -42,7 +38,7 @@ LAYERS = [
     {"export", "quantization", "complexity", "training", "evaluation"},
     {"search"},
     {"report"},
-    VERBS,
+    {"cli"},
 ]  # fmt: skip
 
 

@@ -14,10 +14,10 @@ import onnxruntime
 import pytest
 from conftest import edgeaudio
 
-from edgeaudio import cli_check
 from edgeaudio.bench import fresh, speed
 from edgeaudio.bench.eager import Eager
 from edgeaudio.bundle import Bundle, read_bundle
+from edgeaudio.cli import check
 from edgeaudio.console import Console
 from edgeaudio.errors import EdgeAudioError
 from edgeaudio.latency import interleaved, measure, noise, throughput
@@ -143,7 +143,7 @@ def test_the_report_gets_its_latency(bundle: Bundle) -> None:
 )
 def test_wrong_words_are_sentences(untrained: Path, option: str, value: str, sentence: str) -> None:
     with pytest.raises(EdgeAudioError, match=re.escape(sentence)):
-        cli_check.bench(untrained, **{option: value})  # type: ignore[arg-type]
+        check.bench(untrained, **{option: value})  # type: ignore[arg-type]
 
 
 def test_a_graph_that_is_not_there_ends_the_verb(untrained: Path) -> None:

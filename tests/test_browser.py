@@ -382,7 +382,7 @@ def test_server_says_why_it_cannot_listen(server: PageServer, tmp_path: Path) ->
 
 
 def test_verb_serves_until_ctrl_c(page: Path, bundle: Bundle) -> None:
-    verb = [sys.executable, "-m", "edgeaudio.cli", "serve"]
+    verb = [sys.executable, "-m", "edgeaudio", "serve"]
     for words, stop in (
         ([page], signal.SIGINT),
         ([bundle.folder, "--runtime-folder", page / "ort"], signal.SIGTERM),
@@ -406,7 +406,7 @@ def test_verb_says_that_the_port_is_taken(page: Path) -> None:
         taken.listen()
         port = str(taken.getsockname()[1])
         done = subprocess.run(
-            [sys.executable, "-m", "edgeaudio.cli", "serve", str(page), "--port", port],
+            [sys.executable, "-m", "edgeaudio", "serve", str(page), "--port", port],
             capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
     assert done.returncode == 2

@@ -225,7 +225,7 @@ def test_events_of_standard_input(untrained: Path) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="signals differ there")
 def test_a_window_is_told_at_once_and_ctrl_c_ends_it_well(untrained: Path) -> None:
-    command = [sys.executable, "-m", "edgeaudio.cli", "predict", str(untrained), "-", "--rate", str(RATE)]
+    command = [sys.executable, "-m", "edgeaudio", "predict", str(untrained), "-", "--rate", str(RATE)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as process:
         assert process.stdin is not None
@@ -331,7 +331,7 @@ def on_a_terminal(*words: object) -> tuple[str, str]:
     """Standard output, which is a pipe, and what a terminal as standard error shows."""
     pty = pytest.importorskip("pty", reason="Windows has no pseudo-terminals")
     here, there = pty.openpty()
-    command = [sys.executable, "-m", "edgeaudio.cli", "predict", *map(str, words)]
+    command = [sys.executable, "-m", "edgeaudio", "predict", *map(str, words)]
     # where rich sees a CI service or a simple terminal it draws no bar
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=there, env=environment) as process:
@@ -379,5 +379,5 @@ def test_predict_imports_no_other_verb(untrained: Path, sounds: Path) -> None:
         "print(sorted(name for name in sys.modules if name.startswith(('edgeaudio.cli', 'rich.'))))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    ours = ["edgeaudio.cli", "edgeaudio.cli_ask", "edgeaudio.cli_options"]
+    ours = [f"edgeaudio.cli{room}" for room in ("", ".ask", ".group", ".options")]
     assert done.stdout.splitlines()[-1] == str(ours)

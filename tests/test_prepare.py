@@ -20,7 +20,7 @@ import soundfile
 from typer.testing import CliRunner
 
 from edgeaudio.audio import decode, load_mono
-from edgeaudio.cli_data import data_app
+from edgeaudio.cli.data import data_app
 from edgeaudio.console import Console
 from edgeaudio.data import waveforms
 from edgeaudio.data.clips import Clip, Clips

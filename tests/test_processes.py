@@ -46,7 +46,7 @@ def start_two(words: list[str], folder: Path) -> list[subprocess.CompletedProces
     torchrun = {**shared, "TORCHELASTIC_RUN_ID": "none", "GROUP_RANK": "0", "OMP_NUM_THREADS": "1"}
     running = [
         subprocess.Popen(
-            [sys.executable, "-m", "edgeaudio.cli", *words],
+            [sys.executable, "-m", "edgeaudio", *words],
             env={**os.environ, **torchrun, "RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )

@@ -21,7 +21,7 @@ import pytest
 from typer.testing import CliRunner
 
 from edgeaudio import weights
-from edgeaudio.cli_weights import weights_app
+from edgeaudio.cli.weights import weights_app
 from edgeaudio.console import Console
 from edgeaudio.errors import CheckpointError
 from edgeaudio.models import MODELS, model_options

@@ -52,7 +52,7 @@ def cold_start(bundle: Bundle, graph: str, sound: Path | None = None, runs: int 
     """
     with tempfile.TemporaryDirectory() as folder:
         sound = sound or _golden_sound(bundle, Path(folder))
-        words = ["-m", "edgeaudio.cli", "predict", str(bundle.folder), str(sound), "--graph", graph]
+        words = ["-m", "edgeaudio", "predict", str(bundle.folder), str(sound), "--graph", graph]
         commands = {
             "cold_start_s": [sys.executable, *words],
             "bare_start_s": [sys.executable, "-c", f"import numpy, edgeaudio.runtimes.{_module(bundle)}"],

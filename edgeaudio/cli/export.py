@@ -9,15 +9,15 @@ import typer
 
 from edgeaudio.answers import print_json, print_table
 from edgeaudio.bundle import graph_file
-from edgeaudio.cli_options import (
+from edgeaudio.cli.options import (
     DeviceOption,
     ForceOption,
     JsonOption,
     QuietOption,
     TargetsOption,
 )
-from edgeaudio.cli_run import answer, go_on, write_report
-from edgeaudio.cli_submission import submit
+from edgeaudio.cli.run import answer, go_on, write_report
+from edgeaudio.cli.submission import submit
 from edgeaudio.console import Console
 from edgeaudio.errors import EdgeAudioError
 

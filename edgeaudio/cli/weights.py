@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgeaudio.answers import print_json, print_table
-from edgeaudio.cli_options import JsonOption, QuietOption
+from edgeaudio.cli.options import JsonOption, QuietOption
 from edgeaudio.console import Console
 
 if TYPE_CHECKING:

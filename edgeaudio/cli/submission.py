@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from edgeaudio.answers import print_json
-from edgeaudio.cli_options import need_training
+from edgeaudio.cli.options import need_training
 from edgeaudio.console import Console
 from edgeaudio.errors import EdgeAudioError
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgeaudio.answers import print_json, print_table
-from edgeaudio.cli_options import BundleArgument, JsonOption, QuietOption
+from edgeaudio.cli.options import BundleArgument, JsonOption, QuietOption
 from edgeaudio.console import Console
 from edgeaudio.errors import EdgeAudioError
 

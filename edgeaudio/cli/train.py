@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgeaudio.answers import print_json
-from edgeaudio.cli_job import Wanted, build_job, name_of
-from edgeaudio.cli_options import (
+from edgeaudio.cli.job import Wanted, build_job, name_of
+from edgeaudio.cli.options import (
     NAMES,
     DataArgument,
     DeviceOption,
@@ -34,7 +34,7 @@ from edgeaudio.cli_options import (
     TargetOption,
     need_training,
 )
-from edgeaudio.cli_run import answer, write_report
+from edgeaudio.cli.run import answer, write_report
 from edgeaudio.console import Console
 from edgeaudio.errors import BoundError, EdgeAudioError
 from edgeaudio.training.world import leads

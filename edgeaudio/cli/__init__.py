@@ -9,58 +9,35 @@ from __future__ import annotations
 
 import errno
 import sys
-from collections import UserDict
-from importlib import import_module
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
-from typer.core import TyperGroup
-from typer.main import get_group
 
 from edgeaudio import __version__
+from edgeaudio.cli.group import group
 from edgeaudio.errors import BoundError, EdgeAudioError
 
 VERBS = {
-    "distill": "edgeaudio.cli_train:distill",
-    "train": "edgeaudio.cli_train:train",
-    "search": "edgeaudio.cli_search:search",
-    "quantize": "edgeaudio.cli_quantize:quantize",
-    "export": "edgeaudio.cli_export:export",
-    "evaluate": "edgeaudio.cli_ask:evaluate",
-    "complexity": "edgeaudio.cli_complexity:complexity",
-    "predict": "edgeaudio.cli_ask:predict",
-    "verify": "edgeaudio.cli_check:verify",
-    "bench": "edgeaudio.cli_check:bench",
-    "serve": "edgeaudio.cli_serve:serve",
-    "data": "edgeaudio.cli_data:data_app",
-    "weights": "edgeaudio.cli_weights:weights_app",
+    "distill": "edgeaudio.cli.train:distill",
+    "train": "edgeaudio.cli.train:train",
+    "search": "edgeaudio.cli.search:search",
+    "quantize": "edgeaudio.cli.quantize:quantize",
+    "export": "edgeaudio.cli.export:export",
+    "evaluate": "edgeaudio.cli.ask:evaluate",
+    "complexity": "edgeaudio.cli.complexity:complexity",
+    "predict": "edgeaudio.cli.ask:predict",
+    "verify": "edgeaudio.cli.check:verify",
+    "bench": "edgeaudio.cli.check:bench",
+    "serve": "edgeaudio.cli.serve:serve",
+    "data": "edgeaudio.cli.data:data_app",
+    "weights": "edgeaudio.cli.weights:weights_app",
 }
 """Verb → where its function stands, or its own verbs; in the order of the help."""
 
 
-class _Commands(UserDict[str, Any]):
-    """Verb → its command, built when it is asked for: `predict` would wait some 30 ms for all the others."""
-
-    def __getitem__(self, verb: str) -> Any:
-        module, name = self.data[verb].split(":")
-        found = getattr(import_module(module), name)
-        alone = typer.Typer(rich_markup_mode="markdown")
-        if isinstance(found, typer.Typer):
-            alone.add_typer(found, name=verb)
-        else:
-            alone.command(verb)(found)
-        return get_group(alone).commands[verb]
-
-
-class _Root(TyperGroup):
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
-        self.commands = _Commands(VERBS)
-
-
 app = typer.Typer(
     name="edgeaudio",
-    cls=_Root,
+    cls=group(VERBS),
     help="Turn labelled sound into a tiny classifier that is proven to fit its device.",
     epilog="Start here: edgeaudio distill --demo",
     no_args_is_help=True,
@@ -109,7 +86,3 @@ def main() -> None:
         if isinstance(error, _USER_MISTAKES):
             _fail(f"{where}{(error.strerror or str(error)).lower()}", 2)
         raise
-
-
-if __name__ == "__main__":
-    main()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from edgeaudio.answers import Answers, Style, places, print_json, print_table
-from edgeaudio.cli_options import (
+from edgeaudio.cli.options import (
     BundleArgument,
     GraphOption,
     JsonOption,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgeaudio.answers import print_json, print_table
-from edgeaudio.cli_job import findable, name_of
-from edgeaudio.cli_options import (
+from edgeaudio.cli.job import findable, name_of
+from edgeaudio.cli.options import (
     NAMES,
     DataArgument,
     DeviceOption,

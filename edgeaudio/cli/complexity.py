@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgeaudio.answers import print_json, print_table
-from edgeaudio.cli_options import NAMES, JsonOption, LimitsOption, QuietOption, need_training
+from edgeaudio.cli.options import NAMES, JsonOption, LimitsOption, QuietOption, need_training
 from edgeaudio.console import Console
 from edgeaudio.errors import EdgeAudioError, RecipeError
 

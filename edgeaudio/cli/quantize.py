@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgeaudio.answers import print_json, print_table
-from edgeaudio.cli_options import (
+from edgeaudio.cli.options import (
     NAMES,
     DeviceOption,
     ForceOption,
@@ -17,7 +17,7 @@ from edgeaudio.cli_options import (
     QuietOption,
     need_training,
 )
-from edgeaudio.cli_run import answer, write_report
+from edgeaudio.cli.run import answer, write_report
 from edgeaudio.console import Console
 from edgeaudio.errors import EdgeAudioError
 from edgeaudio.recipes import load_target

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from edgeaudio.answers import print_json
-from edgeaudio.cli_options import need_training
+from edgeaudio.cli.options import need_training
 from edgeaudio.console import Console
 
 if TYPE_CHECKING:

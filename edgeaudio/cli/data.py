@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgeaudio.answers import print_json, print_table
-from edgeaudio.cli_options import (
+from edgeaudio.cli.options import (
     DataArgument,
     JsonOption,
     LabelColumn,
