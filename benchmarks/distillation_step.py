@@ -4,7 +4,7 @@
 
 Reference: batch 256, default memory layout, log-mel computed in every step by `torch.stft` and a dense mel
 product, forward, distillation loss, backward, AdamW. Ours: the very loop of `edgeaudio distill`
-(`training.loop.fit`), with weight averaging and logging, on the built-in scenes; once with the recipe's own
+(`training.supervised.fit`), with weight averaging and logging, on the built-in scenes; once with the recipe's own
 augmentation, which acts on log-mels kept in memory, and once with everything live: impulse responses (p 0.6),
 noise (p 0.5), shifts (p 0.5), then level, low-pass, mixup, freq-MixStyle and masks.
 All take turns; the figures are ratios of their medians. *Waited* is the share of the time that goes into
@@ -37,7 +37,7 @@ from edgeaudio.mel import mel_bank
 from edgeaudio.models import build
 from edgeaudio.recipes import load_recipe
 from edgeaudio.training.accelerators import make_fabric
-from edgeaudio.training.loop import fit
+from edgeaudio.training.supervised import fit
 from edgeaudio.training.teaching import CachedTeacher
 from edgeaudio.training.windows import WindowSet
 

@@ -19,15 +19,15 @@ from edgeaudio.errors import RecipeError
 from edgeaudio.models import build
 from edgeaudio.presets import PRESETS
 from edgeaudio.recipes import load_recipe
-from edgeaudio.training import loop
+from edgeaudio.training import loop, supervised
 from edgeaudio.training.accelerators import make_fabric
 from edgeaudio.training.epochs import Hearing
-from edgeaudio.training.loop import fit
 from edgeaudio.training.metrics import clip_metrics, quality_by
 from edgeaudio.training.objective import Batch
 from edgeaudio.training.schedule import learning_rate
+from edgeaudio.training.supervised import fit
 from edgeaudio.training.teaching import CachedTeacher
-from edgeaudio.training.views import Draws, draw
+from edgeaudio.training.views import draw
 from edgeaudio.training.windows import WindowSet, vote, window_logits
 
 GOLDEN = torch.arange(24, dtype=torch.float32).reshape(2, 1, 3, 4) ** 1.5 / 10
@@ -191,8 +191,7 @@ def test_micro_batches_accumulate_to_the_batch_gradient() -> None:
     losses.cross_entropy(model(mel), targets).backward()
     whole = model.weight.grad.clone()
     model.zero_grad()
-    hearing = Hearing(np.arange(10), Draws(), 0.0)
-    for share, _, micro in loop._micro_batches(Batch(mel, targets), 4, hearing, make_fabric("cpu", "32")):
+    for share, _, micro in loop._micro_batches(Batch(mel, targets), 4, 10, make_fabric("cpu", "32")):
         (losses.cross_entropy(model(micro.mel), micro.targets) * share).backward()
     torch.testing.assert_close(model.weight.grad, whole)
 
@@ -206,7 +205,7 @@ def test_teacher_and_labels_are_mixed_alike(recipe, sets) -> None:  # type: igno
     hearing = Hearing(np.arange(16), draw(recipe, 16, np.random.default_rng(0)), 0.0)
     teacher = CachedTeacher(1e4 * one_hot, recipe, torch.device("cpu"))
     truth = train_set.label_matrix(10)
-    batch = loop._make_batch(
+    batch = supervised._make_batch(
         recipe, train_set, source, truth, None, teacher, hearing, make_fabric("cpu", "32")
     )
     assert batch.answer is not None

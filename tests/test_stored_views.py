@@ -13,9 +13,9 @@ import torch
 from edgeaudio.config import AugmentSpec, DistillSpec, FrontEndSpec, ModelSpec, Recipe, TrainSpec
 from edgeaudio.data import readers, waveforms
 from edgeaudio.models import Model, build
-from edgeaudio.training import loop
 from edgeaudio.training.accelerators import make_fabric
 from edgeaudio.training.epochs import hearings
+from edgeaudio.training.supervised import fit
 from edgeaudio.training.teaching import Listener, LiveTeacher, ViewedTeacher, store_views, view_file
 from edgeaudio.training.windows import WindowSet
 
@@ -79,7 +79,7 @@ def test_training_by_stored_answers_is_training_by_live_ones(
 ) -> None:
     def train(name: str, teacher: LiveTeacher | ViewedTeacher) -> list[float]:
         fabric = make_fabric("cpu", "32")
-        history = loop.fit(small(2), RECIPE, windows, windows, 10, tmp_path / name, fabric, SEED, teacher)
+        history = fit(small(2), RECIPE, windows, windows, 10, tmp_path / name, fabric, SEED, teacher)
         return [row["train_loss"] for row in history]
 
     assert train("live", live) == pytest.approx(train("stored", ViewedTeacher(stored, RECIPE, CPU)), rel=1e-5)

@@ -18,6 +18,7 @@ from edgeaudio.training import loop
 from edgeaudio.training.accelerators import make_fabric
 from edgeaudio.training.epochs import Hearing
 from edgeaudio.training.progress import Progress
+from edgeaudio.training.supervised import fit
 from edgeaudio.training.teaching import CachedTeacher, Listener, LiveTeacher
 from edgeaudio.training.views import Draws, draw, labels, view
 from edgeaudio.training.windows import WindowSet, window_logits
@@ -129,7 +130,7 @@ def test_a_job_that_is_taught_live_resumes_bit_for_bit(
         torch.manual_seed(2)
         model = build("cp_mobile", 10, base_channels=8, n_blocks=[1], strides={})
         live = LiveTeacher([Listener(wide, MEL)], windows, learner, CPU)
-        loop.fit(model, learner, windows, windows, 10, folder, make_fabric("cpu", "32"), 5, live)
+        fit(model, learner, windows, windows, 10, folder, make_fabric("cpu", "32"), 5, live)
         return {key: value.clone() for key, value in model.state_dict().items()}
 
     def stop_after_one(folder: Path, state: Progress, *rest: Any) -> None:

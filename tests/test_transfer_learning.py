@@ -20,7 +20,7 @@ from edgeaudio.training.epochs import draw_windows
 from edgeaudio.training.freezing import blocks, freeze
 from edgeaudio.training.fusion import learned_weights
 from edgeaudio.training.learner import Learner, Tap
-from edgeaudio.training.loop import fit
+from edgeaudio.training.supervised import fit
 from edgeaudio.training.optimizers import build_optimizer
 from edgeaudio.training.progress import Progress
 from edgeaudio.training.teaching import Listener, LiveTeacher
@@ -134,7 +134,7 @@ def test_average_of_the_best_epochs_is_kept() -> None:
 
 def test_the_last_epoch_is_kept_on_request(windows: WindowSet, tmp_path: Path) -> None:
     model, history = trained(windows, tmp_path, recipe(keep="last", learning_rate=0.05, epochs=3))
-    from edgeaudio.training.loop import val_figures
+    from edgeaudio.training.supervised import val_figures
 
     figures = val_figures(window_logits(model, windows, MEL, CPU), windows)
     assert figures["val_loss"] == pytest.approx(history[-1]["val_loss"], rel=1e-5)

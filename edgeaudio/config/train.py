@@ -11,7 +11,7 @@ SCHEDULES = ("cosine", "linear", "exponential", "restarts", "steps", "constant")
 _POSITIVE = ("epochs", "batch_size", "micro_batch", "learning_rate", "restarts", "average_epochs")
 _NOT_NEGATIVE = (
     "windows_per_clip", "weight_decay", "warmup_epochs", "final_lr_ratio", "hold_epochs", "decay_epochs",
-    "patience", "gradient_clip", "train_seconds", "device_adversary", "focal_gamma",
+    "patience", "gradient_clip", "gradient_clip_value", "train_seconds", "device_adversary", "focal_gamma",
 )  # fmt: skip
 
 
@@ -43,6 +43,8 @@ class TrainSpec:
     """The AMSGrad form of Adam."""
     gradient_clip: float = 0.0
     """Largest norm of the gradient; 0 is off."""
+    gradient_clip_value: float = 0.0
+    """Largest magnitude of each element of the gradient; 0 is off."""
     schedule: str = "cosine"
     """After the warm-up: ``cosine``, ``linear``, ``exponential``, ``restarts`` (cosine, several times),
     ``steps`` or ``constant``."""

@@ -27,10 +27,10 @@ from edgeaudio.training.chain import Chain, Stage
 from edgeaudio.training.fusion import learned_weights
 from edgeaudio.training.job import Job
 from edgeaudio.training.loggers import open_logs
-from edgeaudio.training.loop import fit, val_figures
 from edgeaudio.training.metrics import ACCURACY, MEAN_AP, clip_metrics, quality, quality_of, share_in_words
 from edgeaudio.training.progress import CHECKPOINT
 from edgeaudio.training.stored import WEIGHTS, load_network, save_tensors
+from edgeaudio.training.supervised import fit, val_figures
 from edgeaudio.training.teaching import (
     CachedTeacher,
     Listener,

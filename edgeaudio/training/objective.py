@@ -39,6 +39,9 @@ class Batch:
     devices: Tensor | None = None
     """`(batch, devices)` distributions."""
 
+    def __len__(self) -> int:
+        return len(self.mel)
+
     def rows(self, part: slice) -> Batch:
         """Some of the windows."""
         answer = self.answer and Answer(*(_cut(getattr(self.answer, f.name), part) for f in fields(Answer)))

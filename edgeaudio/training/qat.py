@@ -25,8 +25,8 @@ from edgeaudio.quantization.interpreter import Interpreter
 from edgeaudio.quantization.spec import QuantSpec
 from edgeaudio.quantization.writing import fit_weights, with_constants, write
 from edgeaudio.runtimes.onnx_runtime import OnnxRuntimeRunner
-from edgeaudio.training.loop import fit
 from edgeaudio.training.metrics import clip_metrics
+from edgeaudio.training.supervised import fit
 from edgeaudio.training.teaching import Listener, LiveTeacher
 from edgeaudio.training.windows import WindowSet, clip_scores
 
