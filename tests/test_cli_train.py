@@ -30,7 +30,7 @@ def test_what_the_teachers_were_worth_is_in_the_report(run: Path) -> None:
     assert roles.count("teacher") == 2
     assert {"student alone", "student", "student int8"} <= set(roles)
     said = report["test"]["teaching"]["sentence"]
-    assert re.search(r"The teachers bring [+-]\d+\.\d\d points", said)
+    assert re.search(r"The teachers (bring \+|cost )\d+\.\d\d points", said)
     assert said in (run / "report.html").read_text()
 
 

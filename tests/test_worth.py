@@ -20,4 +20,5 @@ def test_a_small_gain_is_explained(alone: float, student: float, teacher: float,
     told = worth(alone, student, teacher, 400)
     assert said in told["sentence"]
     assert told["gain"] == pytest.approx(student - alone)
-    assert (", less than one: " in told["sentence"]) == (student - alone < 0.01)
+    assert (", less than one: " in told["sentence"]) == (0 <= student - alone < 0.01)
+    assert ("cost 0.50 points" in told["sentence"]) == (student < alone)

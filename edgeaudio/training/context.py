@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -36,10 +34,7 @@ class _Widened:
         start = np.clip(np.rint(middle / step).astype(np.int64) * step, 0, np.maximum(lengths - window, 0))
         stretches, self._of = np.unique(np.stack([grid.clip, start], 1), axis=0, return_inverse=True)
         self._of = self._of.reshape(-1)
-        self._inner = copy.copy(windows)
-        self._inner.window = window
-        self._inner.grid = WindowGrid(stretches[:, 0], stretches[:, 1], grid.clips)
-        self._inner._mels = {}
+        self._inner = windows.along(WindowGrid(stretches[:, 0], stretches[:, 1], grid.clips), window)
         self._count = len(windows)
 
     def __len__(self) -> int:

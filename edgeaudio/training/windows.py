@@ -7,6 +7,7 @@ out of both by the same rule (`audio.audible`).
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -136,6 +137,12 @@ class WindowSet:
 
     def __len__(self) -> int:
         return len(self.grid)
+
+    def along(self, grid: WindowGrid, window: int) -> WindowSet:
+        """The same clips, cut into windows of another length that lie on a grid of their own."""
+        other = copy.copy(self)
+        other.window, other.grid, other._mels = window, grid, {}
+        return other
 
     @property
     def seconds(self) -> float:

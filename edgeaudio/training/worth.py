@@ -23,7 +23,9 @@ def worth(alone: float, student: float, teacher: float, clips: int, share: bool 
     # as if the two were wrong on clips of their own: an upper bound, since they err on the same ones mostly
     error = math.sqrt((alone * (1 - alone) + student * (1 - student)) / clips) if share else None
     said = f"the teachers bring {100 * gain:+.2f} points on {clips} clips"
-    if gain < ENOUGH:
+    if gain < 0:
+        said = f"the teachers cost {-100 * gain:.2f} points on {clips} clips: {_why(alone, teacher, error)}"
+    elif gain < ENOUGH:
         said += f", less than one: {_why(alone, teacher, error)}"
     return {"gain": gain, "standard_error": error, "sentence": said[0].upper() + said[1:]}
 
