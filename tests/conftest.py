@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -9,6 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from edgeaudio.cli import main
 
 STUDENT = """
 summary = "a small network for tests"
@@ -81,6 +85,23 @@ def edgeaudio(*arguments: object, expect: int = 0, **kwargs: object) -> subproce
     )  # fmt: skip
     assert done.returncode == expect, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
+
+
+def here(*arguments: object, expect: int = 0) -> subprocess.CompletedProcess[str]:
+    """The same in this process, which has loaded torch already: for what needs no process of its own."""
+    out, err = io.StringIO(), io.StringIO()
+    words, before = ["edgeaudio", *map(str, arguments)], sys.argv
+    code: object = 0
+    try:
+        sys.argv = words
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            main()
+    except SystemExit as end:
+        code = end.code or 0
+    finally:
+        sys.argv = before
+    assert code == expect, f"exit {code}\n{out.getvalue()}\n{err.getvalue()}"
+    return subprocess.CompletedProcess(words, expect, out.getvalue(), err.getvalue())
 
 
 def distill_arguments(scenes: Path, recipes: dict[str, Path], output: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""The command line as a stranger meets it: answers, sentences and exit codes, in processes of their own."""
+"""The command line as a stranger meets it: answers, sentences and exit codes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import distill_arguments, edgeaudio
+from conftest import distill_arguments, edgeaudio, here
 
 from edgeaudio.data.synth import SCENES, render
 
@@ -32,7 +32,7 @@ def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def refused(*arguments: object, code: int = 2) -> str:
     """The one sentence on standard error."""
-    done = edgeaudio(*arguments, expect=code)
+    done = here(*arguments, expect=code)
     lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1, done.stderr
     assert "Traceback" not in done.stderr
@@ -154,29 +154,29 @@ def test_predict_reads_or_refuses_all_odd_files(untrained: Path) -> None:
 
 
 def test_complexity_before_any_training() -> None:
-    count = json.loads(edgeaudio("complexity", "dcase2024_baseline", "--json").stdout)
+    count = json.loads(here("complexity", "dcase2024_baseline", "--json").stdout)
     assert (count["params"], count["macs"], count["verdict"]["ok"]) == (61148, 29419156, True)
-    over = edgeaudio("complexity", "cp_resnet_128k", "--limits", "dcase2024", expect=1)
+    over = here("complexity", "cp_resnet_128k", "--limits", "dcase2024", expect=1)
     assert "over dcase2024" in over.stdout
-    small = json.loads(edgeaudio("complexity", "cp_mobile:base_channels=8,grn=false", "--json").stdout)
+    small = json.loads(here("complexity", "cp_mobile:base_channels=8,grn=false", "--json").stdout)
     assert small["params"] < 20_000
     assert "did you mean 'base_channels'" in refused("complexity", "cp_mobile:base_channel=8")
 
 
 def test_train_alone_then_export(sounds: Path, recipes: dict[str, Path], tmp_path: Path) -> None:
     run = tmp_path / "run"
-    trained = edgeaudio("train", sounds, "--model", recipes["student"], "-o", run, "--json")
+    trained = here("train", sounds, "--model", recipes["student"], "-o", run, "--json")
     assert Path(json.loads(trained.stdout)["weights"]).is_file()
     assert not (run / "bundle").exists()
     job = (run / "job.json").read_text()
-    quantised = json.loads(edgeaudio("quantize", run, "--json", "--max-drop", 100).stdout)
+    quantised = json.loads(here("quantize", run, "--json", "--max-drop", 100).stdout)
     assert [row["role"] for row in quantised["models"]] == ["student", "student ONNX", "student int8"]
     assert not (run / "bundle").exists()
     assert (run / "job.json").read_text() == job, "a loosened bound must not be kept"
-    answer = json.loads(edgeaudio("export", run, "--json").stdout)
+    answer = json.loads(here("export", run, "--json").stdout)
     assert (run / "bundle" / "bundle.json").is_file()
     assert Path(answer["report"]).is_file()
-    assert json.loads(edgeaudio("complexity", run, "--json").stdout)["verdict"]["ok"]
+    assert json.loads(here("complexity", run, "--json").stdout)["verdict"]["ok"]
 
 
 def test_folds(sounds: Path, recipes: dict[str, Path], tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_folds(sounds: Path, recipes: dict[str, Path], tmp_path: Path) -> None:
     rows = [f"{path},{path.parent.name},{i % 2 + 1}" for i, path in enumerate(sorted(sounds.rglob("*.wav")))]
     table.write_text("\n".join(["path,label,fold", *rows]))
     arguments = distill_arguments(table, recipes, tmp_path / "run")
-    answer = json.loads(edgeaudio(*arguments, "--folds", "all").stdout)
+    answer = json.loads(here(*arguments, "--folds", "all").stdout)
     assert [row["fold"] for row in answer["folds"]] == ["1", "2"]
     mean = np.mean([row["student int8"] for row in answer["folds"]])
     assert answer["summary"]["student int8"]["mean"] == pytest.approx(mean)
@@ -194,12 +194,12 @@ def test_folds(sounds: Path, recipes: dict[str, Path], tmp_path: Path) -> None:
 
 
 def test_data_verbs(tmp_path: Path) -> None:
-    manifest = edgeaudio("data", "synth", "-o", tmp_path / "scenes", "--clips-per-class", 3).stdout.strip()
+    manifest = here("data", "synth", "-o", tmp_path / "scenes", "--clips-per-class", 3).stdout.strip()
     assert Path(manifest).name == "clips.csv"
-    text = edgeaudio("data", "inspect", tmp_path / "scenes").stdout
+    text = here("data", "inspect", tmp_path / "scenes").stdout
     assert all(scene in text for scene in SCENES)
     picture = tmp_path / "preview.png"
-    edgeaudio("data", "preview", tmp_path / "scenes", "-o", picture, "--frontend", "passt", "--per-class", 1)
+    here("data", "preview", tmp_path / "scenes", "-o", picture, "--frontend", "passt", "--per-class", 1)
     assert picture.read_bytes()[:4] == b"\x89PNG"
     assert "did you mean 'passt'" in refused("data", "preview", tmp_path / "scenes", "--frontend", "past")
 

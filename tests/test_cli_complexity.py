@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import edgeaudio
+from conftest import here as edgeaudio
 
 from edgeaudio.complexity import differences, official, true
 from edgeaudio.models import build

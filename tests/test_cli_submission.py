@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import edgeaudio
+from conftest import here as edgeaudio
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import edgeaudio
+from conftest import here as edgeaudio
 from safetensors.torch import load_file
 
 SHORT = ["--set", "student.train.epochs=2", "--set", "teacher.train.epochs=2", "--json"]

@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 import soundfile
 import torch
-from conftest import edgeaudio
+from conftest import here as edgeaudio
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 

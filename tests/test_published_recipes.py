@@ -23,8 +23,8 @@ from edgeaudio.presets import PRESETS
 from edgeaudio.recipes import load_recipe, recipe_folders
 from edgeaudio.training.accelerators import make_fabric
 from edgeaudio.training.epochs import hearings
-from edgeaudio.training.supervised import fit
 from edgeaudio.training.schedule import learning_rate
+from edgeaudio.training.supervised import fit
 from edgeaudio.training.teaching import CachedTeacher, Listener, LiveTeacher, Teacher
 from edgeaudio.training.views import Draws
 from edgeaudio.training.windows import WindowSet

@@ -29,9 +29,9 @@ from edgeaudio.quantization.optimised import optimised
 from edgeaudio.quantization.writing import constants, with_constants
 from edgeaudio.recipes import load_recipe, load_target
 from edgeaudio.training.accelerators import make_fabric
-from edgeaudio.training.supervised import fit
 from edgeaudio.training.progress import METRICS
 from edgeaudio.training.qat import log_loss, train_integers
+from edgeaudio.training.supervised import fit
 from edgeaudio.training.windows import WindowSet
 
 X86 = load_target("x86")

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import soundfile
-from conftest import edgeaudio
+from conftest import here as edgeaudio
 
 from edgeaudio.browser.runtime import read_pin
 from edgeaudio.bundle import read_bundle

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import edgeaudio
+from conftest import here as edgeaudio
 from safetensors.torch import save_file
 
 from edgeaudio.models import build

@@ -20,9 +20,9 @@ from edgeaudio.training.epochs import draw_windows
 from edgeaudio.training.freezing import blocks, freeze
 from edgeaudio.training.fusion import learned_weights
 from edgeaudio.training.learner import Learner, Tap
-from edgeaudio.training.supervised import fit
 from edgeaudio.training.optimizers import build_optimizer
 from edgeaudio.training.progress import Progress
+from edgeaudio.training.supervised import fit
 from edgeaudio.training.teaching import Listener, LiveTeacher
 from edgeaudio.training.windows import WindowGrid, WindowSet, window_logits
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from conftest import edgeaudio
+from conftest import here as edgeaudio
 from onnx import numpy_helper
 
 from edgeaudio.bundle import GOLDEN, MANIFEST, read_bundle
