@@ -5,8 +5,8 @@
 Reference: batch 256, default memory layout, log-mel computed in every step by `torch.stft` and a dense mel
 product, forward, distillation loss, backward, AdamW. Ours: the very loop of `edgeaudio distill`
 (`training.supervised.fit`), with weight averaging and logging, on the built-in scenes; once with the recipe's
-own augmentation, which acts on log-mels kept in memory, and once with everything live: impulse responses (p 0.6),
-noise (p 0.5), shifts (p 0.5), then level, low-pass, mixup, freq-MixStyle and masks.
+own augmentation, which acts on log-mels kept in memory, and once with everything live: impulse responses
+(p 0.6), noise (p 0.5), shifts (p 0.5), then level, low-pass, mixup, freq-MixStyle and masks.
 All take turns; the figures are ratios of their medians. *Waited* is the share of the time that goes into
 making batches (on a CPU one after the other with the step, on whose cores nothing else could run), *memory*
 the process' resident size after the second and after the last epoch.
