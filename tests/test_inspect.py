@@ -9,15 +9,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import matplotlib.image
 import numpy as np
 import pytest
 import soundfile
 from numpy.typing import NDArray
 
 from edgeaudio.data.clips import Clip, Clips
+from edgeaudio.data.durations import draw_durations
 from edgeaudio.data.inspect import Inspection, inspect
 from edgeaudio.data.readers import read
 from edgeaudio.data.waveforms import Waveforms, prepare
+from edgeaudio.errors import DataError
 
 ESC10 = Path(__file__).parents[1] / ".." / "shared" / "data" / "esc10"
 RATE = 16000
@@ -222,6 +225,21 @@ def test_files_without_the_upper_band(tmp_path: Path, narrow: Callable[[int], bo
 
 
 @pytest.mark.skipif(not ESC10.is_dir(), reason="ESC-10 is not here")
+def test_lengths_are_drawn(tmp_path: Path) -> None:
+    def longer(i: int, clip: Clip, wave: Wave) -> tuple[Clip, Wave, int]:
+        return clip, noise(i, 0.2 if clip.label == "a" else 0.4), RATE
+
+    alike, differing = build(tmp_path), build(tmp_path, longer)
+    pictures = [
+        draw_durations(*table, tmp_path / "out" / f"{i}.png") for i, table in enumerate((alike, differing))
+    ]
+    drawn = [matplotlib.image.imread(path) for path in pictures]
+    assert drawn[0].shape == drawn[1].shape
+    assert np.abs(drawn[0] - drawn[1]).max() > 0.5  # equal lengths are one bar, others two
+    with pytest.raises(DataError, match=r"let its name end in \.png"):
+        draw_durations(*alike, tmp_path / "lengths.jpg")
+
+
 def test_padding_of_esc10_is_seen() -> None:
     clips = read(ESC10)
     some = clips.indices(lambda clip: clip.fold in ("1", "2"))

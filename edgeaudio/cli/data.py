@@ -34,6 +34,9 @@ data_app = typer.Typer(
 @data_app.command("inspect")
 def data_inspect(
     data: DataArgument,
+    durations: Annotated[
+        Path | None, typer.Option(metavar="PNG", help="Draw how long the clips are, all and by class.")
+    ] = None,
     skip_bad: SkipBadOption = False,
     path_column: PathColumn = "path",
     label_column: LabelColumn = "label",
@@ -46,7 +49,12 @@ def data_inspect(
     from edgeaudio.data.inspect import inspect
 
     clips = _read(data, path_column, label_column, subset)
-    found = inspect(*waveforms.prepare(clips, 32000, Console(), skip_bad))
+    readable, waves = waveforms.prepare(clips, 32000, Console(), skip_bad)
+    found = inspect(readable, waves)
+    if durations is not None:
+        from edgeaudio.data.durations import draw_durations
+
+        Console().stage("picture", str(draw_durations(readable, waves, durations)))
     if as_json:
         print_json({**found.to_json(), "notes": list(clips.notes)})
         return

@@ -25,8 +25,8 @@ from edgeaudio.errors import EdgeAudioError, did_you_mean
 RESULT = "result.json"
 _NO_EFFECT = (
     "cli/", "console.py", "__init__.py", "answers.py", "latency.py", "evaluation.py", "report/",
-    "data/preview.py", "complexity/", "export/challenge/", "weights/", "training/subject.py",
-    "training/preview.py", "bench/", "browser/", "serving.py", "verify.py", "events.py", "streaming.py",
+    "data/preview.py", "data/durations.py", "complexity/", "export/challenge/", "weights/",
+    "training/subject.py", "training/preview.py", "bench/", "browser/", "service/", "verify.py", "events.py", "streaming.py",
     "recordings.py", "microphone.py", "host_frontend.py", "onnx_split.py", "search/",
 )  # fmt: skip
 
