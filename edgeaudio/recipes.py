@@ -175,10 +175,10 @@ def start_from(recipes: Sequence[Recipe], given: Sequence[str] | None) -> tuple[
     Args:
         recipes: the models that may start from one.
         given: ``CHECKPOINT`` where there is one recipe, ``RECIPE=CHECKPOINT`` where there are several; a
-            checkpoint is a name of the catalogue or a path.
+            checkpoint is a name of the catalogue, a file, or a run, which stands for the network it ships.
 
     Raises:
-        RecipeError: it isn't clear whose checkpoint it is.
+        RecipeError: it isn't clear whose checkpoint it is, or a folder holds no trained network.
     """
     weights = {recipe.name: recipe.weights for recipe in recipes}
     for text in given or ():
@@ -191,8 +191,21 @@ def start_from(recipes: Sequence[Recipe], given: Sequence[str] | None) -> tuple[
                 )
             name, checkpoint = recipes[0].name, text
         path = Path(checkpoint)
-        weights[name] = path.resolve().as_posix() if path.exists() else checkpoint
+        weights[name] = _file_of(path).resolve().as_posix() if path.exists() else checkpoint
     return tuple(dataclasses.replace(recipe, weights=weights[recipe.name]) for recipe in recipes)
+
+
+def _file_of(path: Path) -> Path:
+    """A file of weights: itself, or that of the network that a run ships."""
+    if not path.is_dir():
+        return path
+    for stage in ("prune", "student"):
+        if found := sorted(path.glob(f"stages/{stage}-*/model.safetensors"), key=lambda p: p.stat().st_mtime):
+            return found[-1]
+    raise RecipeError(
+        f"--from {path}: the folder holds no trained network; name a run that distill or train finished, or "
+        "a file of weights"
+    )
 
 
 def chosen_recipes(

@@ -76,12 +76,12 @@ def test_a_second_run_does_nothing_again(run: Path, scenes: Path, recipes: dict[
     assert {path: path.stat().st_mtime_ns for path in (run / "stages").iterdir()} == before
 
 
-def test_frozen_layers_come_from_the_checkpoint(
+def test_frozen_layers_come_from_the_run(
     run: Path, scenes: Path, recipes: dict[str, Path], tmp_path: Path
 ) -> None:
     checkpoint = next(run.glob("stages/student-*")) / "model.safetensors"
     edgeaudio(
-        "train", scenes, "--model", recipes["student"], "--from", checkpoint, "--freeze", "convs",
+        "train", scenes, "--model", recipes["student"], "--from", run, "--freeze", "convs",
         "--set", "student.train.epochs=1", "-o", tmp_path / "run",
     )  # fmt: skip
     before, after = (
@@ -103,6 +103,7 @@ def test_frozen_layers_come_from_the_checkpoint(
         (["distill", "--logger", "wandb"], "tensorboard"),
         (["distill", "--set", 'student.train.freeze="2"'], "--from small_student=CHECKPOINT"),
         (["distill", "--views", "2", "--teacher-mode", "live"], "views"),
+        (["train", "--from", "."], "holds no trained network"),
     ],
 )
 def test_wrong_use_is_one_sentence(

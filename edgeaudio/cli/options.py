@@ -17,8 +17,9 @@ NAMES = {kind: "Known: " + ", ".join(recipe_names(kind)) + "." for kind in ("stu
 DataArgument = Annotated[
     Path,
     typer.Argument(
-        help="Labelled sounds in any known layout: class folders, a CSV (path,label,…) or JSONL, ESC-50, "
-        "TAU, Speech Commands, UrbanSound8K, BirdCLEF, GTZAN, FSD50K, AudioSet, Kaldi, HDF5, WebDataset."
+        help="Labelled sounds in any known layout: class folders (in train/devel/test or fold_N too), a CSV "
+        "(path,label,…) or JSONL, ESC-50, TAU, DCASE folds, ComParE, Speech Commands, UrbanSound8K, BirdCLEF, "
+        "GTZAN, FSD50K, AudioSet, Kaldi, HDF5, WebDataset."
     ),
 ]
 StudentOption = Annotated[
@@ -49,7 +50,7 @@ FromOption = Annotated[
     list[str] | None,
     typer.Option(
         "--from",
-        help="Checkpoint to start from: a path or a name of 'edgeaudio weights list'; "
+        help="Checkpoint to start from: a file, a run, or a name of 'edgeaudio weights list'; "
         "RECIPE=CHECKPOINT where there are several teachers.",
     ),
 ]

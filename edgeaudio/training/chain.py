@@ -26,8 +26,8 @@ RESULT = "result.json"
 _NO_EFFECT = (
     "cli/", "console.py", "__init__.py", "answers.py", "latency.py", "evaluation.py", "report/",
     "data/preview.py", "data/durations.py", "complexity/", "export/challenge/", "weights/",
-    "training/subject.py", "training/preview.py", "bench/", "browser/", "service/", "verify.py", "events.py", "streaming.py",
-    "recordings.py", "microphone.py", "host_frontend.py", "onnx_split.py", "search/",
+    "training/subject.py", "training/preview.py", "bench/", "browser/", "service/", "verify.py", "events.py",
+    "streaming.py", "recordings.py", "microphone.py", "host_frontend.py", "onnx_split.py", "search/",
 )  # fmt: skip
 
 
