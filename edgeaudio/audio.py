@@ -51,6 +51,14 @@ def read_blocks(
     Raises:
         AudioError: the file is missing, not sound, holds no samples there, or holds NaN or infinity.
     """
+    for samples, rate in read_channels(path, start, duration):
+        yield mixed_down(samples), rate
+
+
+def read_channels(
+    path: str | Path, start: float = 0.0, duration: float | None = None
+) -> Iterator[tuple[NDArray[np.float32], int]]:
+    """Read a sound file as `read_blocks` does, but with its channels: blocks `(samples, channels)`."""
     import soundfile
 
     empty = True
@@ -62,7 +70,7 @@ def read_blocks(
             while left > 0 and len(samples := file.read(min(left, _BLOCK), dtype="float32", always_2d=True)):
                 empty = False
                 left -= len(samples)
-                yield _finite(mixed_down(samples), str(path)), rate
+                yield _finite(samples, str(path)), rate
     except (soundfile.LibsndfileError, OSError, RuntimeError, TypeError) as error:
         if not Path(path).exists():
             raise AudioError(f"{path}: no such file") from error

@@ -18,8 +18,8 @@ DataArgument = Annotated[
     Path,
     typer.Argument(
         help="Labelled sounds in any known layout: class folders (in train/devel/test or fold_N too), a CSV "
-        "(path,label,…) or JSONL, ESC-50, TAU, DCASE folds, ComParE, Speech Commands, UrbanSound8K, BirdCLEF, "
-        "GTZAN, FSD50K, AudioSet, Kaldi, HDF5, WebDataset."
+        "(path,label,…) or JSONL, ESC-50, TAU, DCASE folds, ComParE, Speech Commands, UrbanSound8K, "
+        "BirdCLEF, GTZAN, FSD50K, AudioSet, Kaldi, HDF5, WebDataset."
     ),
 ]
 StudentOption = Annotated[
@@ -83,22 +83,25 @@ TargetsOption = Annotated[
 ]
 
 
-def need_training() -> None:
-    """Say what to install where the training half is missing, before anything is done."""
+def need(*modules: str, extra: str) -> None:
+    """Say what to install where a part of edgeaudio is missing, before anything is done."""
     import importlib.util
 
-    needed = (
-        "torch",
-        "lightning_fabric",
-        "onnx",
-        "onnxscript",
-        "safetensors",
-        "sklearn",
-        "matplotlib",
-        "jinja2",
-    )
-    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingExtraError(
-            f"this verb needs {', '.join(missing)}; install it with: pip install 'edgeaudio[train]'"
+            f"this verb needs {', '.join(missing)}; install it with: pip install 'edgeaudio[{extra}]'"
         )
+
+
+def need_training() -> None:
+    """What the training half stands on."""
+    need(
+        "torch", "lightning_fabric", "onnx", "onnxscript", "safetensors", "sklearn", "matplotlib", "jinja2",
+        extra="train",
+    )  # fmt: skip
+
+
+def need_features(*modules: str) -> None:
+    """What the verbs of `features` stand on, of those that the extra brings."""
+    need(*modules, extra="train,features")

@@ -26,7 +26,7 @@ class Clip:
     path: Path
     """The sound file."""
     label: str
-    """Its class."""
+    """Its class; empty where it isn't known."""
     start: float = 0.0
     """Seconds into the file."""
     duration: float | None = None
@@ -44,8 +44,8 @@ class Clip:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """All labels of the stretch, the first one first."""
-        return (self.label, *self.others)
+        """All labels of the stretch, the first one first; none where it isn't labelled."""
+        return (self.label, *self.others) if self.label else ()
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from edgeaudio.data.clips import SPLITS, Clip, Clips
 from edgeaudio.errors import DataError, did_you_mean
 
 SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
-               "dev": "val", "test": "test", "testing": "test", "eval": "test", "": ""}  # fmt: skip
+               "dev": "val", "devel": "val", "test": "test", "testing": "test", "eval": "test",
+               "": ""}  # fmt: skip
 """What others call the splits → what they are called here."""
 
 Rows = list[tuple[int, dict[str, str]]]
@@ -48,6 +49,8 @@ class Layout:
     """The clips of a file or folder that has it."""
     subsets: Callable[[Path], Sequence[str]] = no_subsets
     """Names that `CsvColumns.subset` may have."""
+    labelled: bool = True
+    """Whether its clips have labels; a layout without is looked for only where none are needed."""
 
 
 def subfolders(folder: Path) -> list[Path]:
