@@ -32,7 +32,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 # torch first and alone: pinned, it is a plain CPU build where there is one
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,search,tensorboard,mlflow,timm,tflite,openvino,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,features,search,serve,tensorboard,mlflow,timm,tflite,openvino,dev]'
 	touch $@
 
 clean:

@@ -35,7 +35,10 @@ from edgeaudio.bundle import Bundle
 from edgeaudio.data.synth import render
 from edgeaudio.errors import BundleError, CheckpointError, EdgeAudioError
 from edgeaudio.predictor import Prediction, load
-from edgeaudio.serving import PageServer
+from edgeaudio.service.app import build
+from edgeaudio.service.metrics import Metrics
+from edgeaudio.service.page import routes as page_routes
+from edgeaudio.service.server import Server
 
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="Chromium isn't installed")
 SAME = {"fp32": 1e-4, "int8": 1e-3}  # of a clip's scores; measured 1e-6 and 2e-5
@@ -67,14 +70,14 @@ def browser(page: Path) -> Iterator[Browser]:
 
 
 @contextlib.contextmanager
-def serving(folder: Path) -> Iterator[PageServer]:
-    with PageServer(folder, port=0) as server:
-        thread = threading.Thread(target=server.serve_forever)
+def serving(folder: Path) -> Iterator[Server]:
+    with Server(build([], page_routes(folder), Metrics()), port=0) as server:
+        thread = threading.Thread(target=server.run)
         thread.start()
         try:
             yield server
         finally:
-            server.shutdown()
+            server.stop()
             thread.join()
 
 
@@ -314,7 +317,7 @@ def test_without_npm_or_network_there_is_a_way_out(tmp_path: Path, monkeypatch: 
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[PageServer]:
+def server(tmp_path: Path) -> Iterator[Server]:
     folder = tmp_path / "page"
     shutil.copytree(PAGE, folder)
     (folder / "ort").mkdir()
@@ -327,8 +330,8 @@ def server(tmp_path: Path) -> Iterator[PageServer]:
         yield server
 
 
-def ask(server: PageServer, path: str, method: str = "GET") -> tuple[http.client.HTTPResponse, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=10)
+def ask(server: Server, path: str, method: str = "GET") -> tuple[http.client.HTTPResponse, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
     connection.request(method, path)
     answer = connection.getresponse()
     body = answer.read()
@@ -336,7 +339,7 @@ def ask(server: PageServer, path: str, method: str = "GET") -> tuple[http.client
     return answer, body
 
 
-def test_server_says_types_and_isolates_the_page(server: PageServer) -> None:
+def test_server_says_types_and_isolates_the_page(server: Server) -> None:
     for path, kind in {
         "/": "text/html; charset=utf-8",
         "/app.js?v=1": "text/javascript; charset=utf-8",
@@ -359,26 +362,26 @@ def test_server_says_types_and_isolates_the_page(server: PageServer) -> None:
     ["/../secret.json", "/%2e%2e/secret.json", "/..%2fsecret.json", "/ort/../../secret.json",
      "//etc/passwd", "/ort/", "/ort", "/notes.txt", "/app.js/", "/%00"],
 )  # fmt: skip
-def test_server_knows_nothing_but_the_page(server: PageServer, path: str) -> None:
+def test_server_knows_nothing_but_the_page(server: Server, path: str) -> None:
     assert ask(server, path)[0].status == 404
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
-def test_server_only_reads(server: PageServer, method: str) -> None:
+def test_server_only_reads(server: Server, method: str) -> None:
     answer, _ = ask(server, "/", method)
     assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD")
 
 
-def test_server_says_why_it_cannot_listen(server: PageServer, tmp_path: Path) -> None:
-    folder, port = tmp_path / "page", server.server_address[1]
+def test_server_says_why_it_cannot_listen(server: Server, tmp_path: Path) -> None:
+    app, port = build([], [], Metrics()), server.port
     with pytest.raises(EdgeAudioError, match=f"port {port} of 127.0.0.1 is in use; .*--port"):
-        PageServer(folder, port=port)
+        Server(app, port=port)
     with pytest.raises(EdgeAudioError, match="port 70000 is no port"):
-        PageServer(folder, port=70000)
+        Server(app, port=70000)
     with pytest.raises(EdgeAudioError, match=r"can't listen on 192\.0\.2\.1"):
-        PageServer(folder, host="192.0.2.1", port=0)
+        Server(app, host="192.0.2.1", port=0)
     with pytest.raises(EdgeAudioError, match=r"holds no index\.html"):
-        PageServer(tmp_path, port=0)
+        page_routes(tmp_path)
 
 
 def test_verb_serves_until_ctrl_c(page: Path, bundle: Bundle) -> None:

@@ -110,7 +110,9 @@ def _packed(pin: Pin, scratch: Path, place: Path) -> Path:
     npm = shutil.which("npm")
     if npm is None:
         raise CheckpointError(f"npm, which fetches {PACKAGE}, isn't installed; install it, {by_hand}")
-    command = [npm, "pack", "--silent", "--ignore-scripts", f"{PACKAGE}@{pin.version}"]
+    # npm would try for more than a minute where there is no network
+    patience = ["--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--fetch-timeout=60000"]
+    command = [npm, "pack", "--silent", "--ignore-scripts", *patience, f"{PACKAGE}@{pin.version}"]
     try:
         done = subprocess.run(
             command, cwd=scratch, capture_output=True, text=True, timeout=_PATIENCE, check=False

@@ -24,11 +24,13 @@ VERBS = {
     "quantize": "edgeaudio.cli.quantize:quantize",
     "export": "edgeaudio.cli.export:export",
     "evaluate": "edgeaudio.cli.ask:evaluate",
+    "segments": "edgeaudio.cli.segments:segments",
     "complexity": "edgeaudio.cli.complexity:complexity",
     "predict": "edgeaudio.cli.ask:predict",
     "verify": "edgeaudio.cli.check:verify",
     "bench": "edgeaudio.cli.check:bench",
     "serve": "edgeaudio.cli.serve:serve",
+    "features": "edgeaudio.cli.features:features_app",
     "data": "edgeaudio.cli.data:data_app",
     "weights": "edgeaudio.cli.weights:weights_app",
 }

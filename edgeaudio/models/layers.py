@@ -104,6 +104,19 @@ class Model(nn.Module, abc.ABC):
         """Log-mel `(batch, 1, mels, frames)` → logits `(batch, classes)`."""
 
 
+class Autoencoder(nn.Module, abc.ABC):
+    """What learns from spectrograms without labels: to give back what it heard, through a small code."""
+
+    @abc.abstractmethod
+    def encode(self, x: Tensor) -> Tensor:
+        """Spectrograms `(batch, time, bands)` → codes `(batch, features)`, or `(batch, time, features)` of
+        one that keeps the time."""
+
+    @abc.abstractmethod
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Spectrograms `(batch, time, bands)` → what is given back and what should be, each of that shape."""
+
+
 class GlobalResponseNorm(nn.Module):
     """Channels compete by their energy: ``x + γ·x·n + β`` with ``n = ‖x‖ / mean of ‖x‖ over channels``.
 

@@ -14,11 +14,13 @@ UNNAMED: dict[str, Any] = {"Software": None}
 """Picture metadata without the library's version: equal inputs give equal bytes."""
 
 
-def spectrogram(log_mel: npt.ArrayLike, mels: int = 128, frames: int = 400) -> str:
+def spectrogram(
+    log_mel: npt.ArrayLike, mels: int = 128, frames: int = 400, span: tuple[float, float] | None = None
+) -> str:
     """A log-mel `(mels, frames)` as a PNG data URI in magma, low bands at the bottom.
 
     Larger inputs are averaged down to about `mels` × `frames` pixels; the picture spans the input's
-    own range.
+    own range, or `span` where pictures are to be compared.
     """
     from matplotlib.image import imsave  # slow to import; only a report with examples needs it
 
@@ -30,7 +32,7 @@ def spectrogram(log_mel: npt.ArrayLike, mels: int = 128, frames: int = 400) -> s
     image = np.nan_to_num(image, nan=low, neginf=low, posinf=high)
     image = _pool(_pool(image, mels).T, frames).T
     png = io.BytesIO()
-    low, high = float(image.min()), float(image.max())
+    low, high = span or (float(image.min()), float(image.max()))
     imsave(
         png,
         image,
