@@ -18,8 +18,8 @@ from edgeaudio.search.watch import STUDENT, Watch
 from edgeaudio.training import distill
 from edgeaudio.training.accelerators import make_fabric
 from edgeaudio.training.job import Job
-from edgeaudio.training.supervised import val_figures
 from edgeaudio.training.progress import METRICS
+from edgeaudio.training.supervised import val_figures
 from edgeaudio.training.windows import window_logits
 
 BITS = 8
