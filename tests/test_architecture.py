@@ -36,7 +36,8 @@ LAYERS = [
      "verify"},
     {"frontend", "augment", "losses", "models", "data", "checkpoints"},
     {"export", "quantization", "complexity", "training", "evaluation", "segments"},
-    {"features", "search", "shallow"},
+    {"features", "search"},
+    {"shallow"},
     {"report"},
     {"cli"},
 ]  # fmt: skip

@@ -20,12 +20,12 @@ from typer.testing import CliRunner
 from edgeaudio import models
 from edgeaudio.cli import app
 from edgeaudio.errors import EdgeAudioError, RecipeError
-from edgeaudio.features.combine_recipe import blocks_from_json, read_recipe
 from edgeaudio.features.featureset import FeatureSet
 from edgeaudio.features.netcdf import read_features
-from edgeaudio.features.reducing import Width, evaluate_reduced, fit_reducer, undone
 from edgeaudio.shallow import parts
+from edgeaudio.shallow.combine_recipe import blocks_from_json, read_recipe
 from edgeaudio.shallow.learners import learn
+from edgeaudio.shallow.reducing import Width, evaluate_reduced, fit_reducer, undone
 from edgeaudio.shallow.settings import LearnerSpec
 from edgeaudio.training.stored import save_tensors
 

@@ -75,8 +75,8 @@ def combine(
     if len(inputs or ()) != 1 or output is None:
         raise EdgeAudioError("a recipe wants data and a place: features combine RECIPE.toml DATA -o RUN")
     from edgeaudio.data.readers import CsvColumns, read
-    from edgeaudio.features.combine import combine as run
-    from edgeaudio.features.combine_recipe import read_recipe
+    from edgeaudio.shallow.combine import combine as run
+    from edgeaudio.shallow.combine_recipe import read_recipe
 
     assert inputs is not None
     wanted = read_recipe(recipe)
@@ -95,9 +95,9 @@ def combine(
 
 
 def _predict(run: Path, sounds: Sequence[Path], device: str, scores: bool, as_json: bool) -> None:
-    from edgeaudio.features.combine import predict_sounds
     from edgeaudio.predictor import expand
     from edgeaudio.shallow import predicting
+    from edgeaudio.shallow.combine import predict_sounds
 
     if not sounds:
         raise EdgeAudioError(f"name sounds to classify: features combine {run} SOUND…")

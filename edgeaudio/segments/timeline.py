@@ -19,7 +19,7 @@ from edgeaudio.segments.evaluate import Curves, Evaluation, Track
 from edgeaudio.segments.figures import Laid
 from edgeaudio.segments.grid import seconds_of
 from edgeaudio.segments.reading import Segment
-from edgeaudio.segments.report import clock, percent, wrong_stretches
+from edgeaudio.segments.stretches import clock, percent, wrong_stretches
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -26,19 +26,19 @@ from edgeaudio.config import file_hash
 from edgeaudio.console import Console
 from edgeaudio.data.clips import Clip, Clips
 from edgeaudio.errors import DataError, EdgeAudioError
-from edgeaudio.features.combine_recipe import Block, CombineRecipe, blocks_from_json
 from edgeaudio.features.editing import fuse
 from edgeaudio.features.embeddings import embed_files, embed_with
 from edgeaudio.features.featureset import FeatureSet
 from edgeaudio.features.netcdf import read_features, write_features
 from edgeaudio.features.networks import EmbeddingSpec, Network, open_network
-from edgeaudio.features.reducing import Width, evaluate_reduced, fit_reducer, undone
 from edgeaudio.features.sets import statistics_set
 from edgeaudio.features.splitting import with_folds
 from edgeaudio.features.statistics import StatisticsSettings
 from edgeaudio.shallow import parts, saving
 from edgeaudio.shallow.classifier import Classifier, open_classifier
+from edgeaudio.shallow.combine_recipe import Block, CombineRecipe, blocks_from_json
 from edgeaudio.shallow.predicting import Row, predict
+from edgeaudio.shallow.reducing import Width, evaluate_reduced, fit_reducer, undone
 from edgeaudio.shallow.results import PREDICTIONS, RESULTS, write_evaluations
 from edgeaudio.shallow.writing import write_whole
 from edgeaudio.training.chain import Chain, Stage, locked, publish
