@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+from pages import fill
 
 from edgeaudio.config import AugmentSpec, Recipe
 from edgeaudio.console import Console
@@ -33,7 +34,6 @@ from edgeaudio.training.metrics import quality_by
 from edgeaudio.training.windows import vote, window_logits
 
 RATE, TAPS = 32000, 512
-BEGIN, END = "<!-- devices begin -->", "<!-- devices end -->"
 
 
 def random_responses(folder: Path, count: int = 40, seed: int = 0) -> Path:
@@ -119,9 +119,7 @@ def main() -> None:
     table = as_table(rows, args, source)
     print(table)
     if args.write:
-        text = args.write.read_text(encoding="utf-8")
-        before, after = text.split(BEGIN)[0], text.split(END)[1]
-        args.write.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")
+        fill(args.write, "devices", table)
 
 
 def line(name: str, figures: list[dict[str, float]]) -> str:

@@ -1,6 +1,7 @@
 """A trained network's embeddings and a plain classifier on ESC-10, by the verbs of the command line.
 
-    python benchmarks/embeddings.py ESC-10 --from yamnet_256_f32.h5 [--autoencoder FEATURES.nc] [-o RUN]
+    python benchmarks/embeddings.py ESC-10 --from yamnet_256_f32.h5 [--autoencoder FEATURES.nc] [-o RUN] \
+        [--write docs/features.md]
 
 YAMNet cut to 256 channels, as published, never trained on ESC-10: its embeddings averaged over the windows of
 each clip, mean and deviation, or window by window; a linear support vector machine over the five official
@@ -17,6 +18,8 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from pages import fill
 
 from edgeaudio.latency import cpu_name
 
@@ -83,6 +86,7 @@ def main() -> None:
     )
     parser.add_argument("--autoencoder", type=Path, help="an autoencoder's features of the same clips (.nc)")
     parser.add_argument("-o", "--output", type=Path, default=Path("runs/embeddings"))
+    parser.add_argument("--write", type=Path, help="page that holds the table, between its marks")
     given = parser.parse_args()
     given.output.mkdir(parents=True, exist_ok=True)
     sets = extracted(given.data, given.weights, given.output)
@@ -99,6 +103,8 @@ def main() -> None:
     (given.output / "embeddings.json").write_text(json.dumps(answer, indent=1) + "\n", encoding="utf-8")
     (given.output / "embeddings.md").write_text(to_markdown(rows), encoding="utf-8")
     print(to_markdown(rows))
+    if given.write:
+        fill(given.write, "embeddings", to_markdown(rows))
     print(f"bar            {BAR:g} %; averaged embeddings reach {best:.2f} %")
     if best < BAR:
         raise SystemExit(1)

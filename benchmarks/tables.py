@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pages import fill
 from torch.utils.flop_counter import FlopCounterMode
 
 from edgeaudio.complexity import check, official
@@ -24,7 +25,6 @@ from edgeaudio.config import AugmentSpec, DistillSpec, Recipe, TrainSpec
 from edgeaudio.models import Model, build
 from edgeaudio.recipes import load_recipe, recipe_folders
 
-BEGIN, END = "<!-- {} begin -->", "<!-- {} end -->"
 CLASSES = 10
 PUBLISHED = {
     "acdnet_esc50": "ESC-50",
@@ -184,15 +184,6 @@ def _command(report: dict[str, Any]) -> str:
         return f"{name}{equals}{Path(path).name}" if path.startswith("/") else word
 
     return shlex.join(map(short, words))
-
-
-def fill(path: Path, name: str, text: str) -> None:
-    """Replace what stands between the two marks of a table."""
-    content = path.read_text(encoding="utf-8")
-    begin, end = BEGIN.format(name), END.format(name)
-    head, rest = content.split(begin)
-    _, tail = rest.split(end)
-    path.write_text(f"{head}{begin}\n{text}\n{end}{tail}", encoding="utf-8")
 
 
 def main() -> None:

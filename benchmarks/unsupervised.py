@@ -1,6 +1,6 @@
 """Features without labels on ESC-10: auDeep's own example, from sounds to accuracy over the official folds.
 
-    python benchmarks/unsupervised.py ESC-10 [-o runs/unsupervised] [--sets 4]
+    python benchmarks/unsupervised.py ESC-10 [-o runs/unsupervised] [--sets 4] [--write docs/features.md]
 
 The settings are those of auDeep's `samples/esc-10.sh`: windows of 80 ms with 40 ms overlap, 128 mel bands,
 5 s from the middle, levels below −60 dB cut off; a t-RAE of 2 × 256 GRU cells with a decoder in both
@@ -23,6 +23,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from pages import fill
 
 from edgeaudio.latency import cpu_name
 
@@ -136,6 +138,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--write", type=Path, help="page that holds the table, between its marks")
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
     steps = Steps(args.output)
@@ -155,6 +158,8 @@ def main() -> None:
     answer = json.dumps({**facts, "reference": REFERENCE, "rows": rows}, indent=1, ensure_ascii=False)
     (args.output / "unsupervised.json").write_text(answer + "\n", encoding="utf-8")
     print(answer if args.json else text)
+    if args.write:
+        fill(args.write, "unsupervised", text)
 
 
 if __name__ == "__main__":
