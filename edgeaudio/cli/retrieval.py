@@ -90,7 +90,7 @@ def index(
 
     For example: edgeaudio features index ESC-50 --source yamnet_256 -o sounds.index
     """
-    need_features("h5netcdf", "xarray", *(["hnswlib"] if approximate else []))
+    need_features("h5netcdf", "xarray", *(["faiss"] if approximate else []))
     console = Console(quiet)
     if source:
         need_training()

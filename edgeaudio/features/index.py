@@ -8,7 +8,7 @@
       graph.hnsw     for approximate search: a navigable graph of the vectors
 
 Source of the graph: Malkov and Yashunin, "Efficient and robust approximate nearest neighbor search using
-hierarchical navigable small world graphs", TPAMI 2020; by the library hnswlib.
+hierarchical navigable small world graphs", TPAMI 2020; by the library faiss.
 """
 
 from __future__ import annotations
@@ -34,9 +34,8 @@ from edgeaudio.features.netcdf import read_features, write_features
 MANIFEST, FEATURES, GRAPH = "index.json", "features.nc", "graph.hnsw"
 SCHEMA = 1
 NEIGHBOURS, BUILD_WIDTH, SEARCH_WIDTH = 32, 200, 128
-"""hnswlib's M, ef_construction and ef: neighbours of a vector, candidates while building and searching."""
+"""M, efConstruction and efSearch: neighbours of a vector, candidates while building and while searching."""
 RECALL_AT, SAMPLE = 10, 500
-_SPACES = {"cosine": "cosine", "euclidean": "l2"}
 _STRETCH = re.compile(r"\[[\d.]+–[\d.]* s\]$")  # what `Clips.name_of` appends to a part of a file
 
 
@@ -53,7 +52,7 @@ class Index:
     recall: float | None = None
     """Share of the true 10 nearest that the approximate search finds; None of an exact index."""
     graph: Any = None
-    """hnswlib's index; None of an exact one."""
+    """faiss's index; None of an exact one."""
 
     @cached_property
     def vectors(self) -> NDArray[np.float32]:
@@ -122,10 +121,9 @@ class Index:
     def _nearest(self, queries: NDArray[np.float32], k: int) -> tuple[Rows, Floats]:
         if self.graph is None:
             return nearest(self.vectors, queries, self.metric, k)
-        self.graph.set_ef(max(SEARCH_WIDTH, 2 * k))
-        try:
-            rows = self.graph.knn_query(queries, k)[0].astype(np.int64)
-        except RuntimeError:  # the graph leads to fewer than k
+        self.graph.hnsw.efSearch = max(SEARCH_WIDTH, 2 * k)
+        rows = self.graph.search(_comparable(queries, self.metric), k)[1]
+        if (rows < 0).any():  # the graph leads to fewer than k
             return nearest(self.vectors, queries, self.metric, k)
         return refined(self.vectors, queries, self.metric, rows)
 
@@ -172,7 +170,7 @@ def build_index(
     try:
         write_features(features, partial / FEATURES)
         if made.graph is not None:
-            made.graph.save_index(str(partial / GRAPH))
+            _faiss().write_index(made.graph, str(partial / GRAPH))
         manifest = {
             "schema": SCHEMA, "metric": metric, "standardize": standardize, "rows": len(features),
             "approximate": approximate, f"recall_at_{RECALL_AT}": made.recall,
@@ -206,7 +204,7 @@ def open_index(folder: Path) -> Index:
     features = read_features(folder / FEATURES)
     if len(features) != rows:
         raise DataError(f"{folder / FEATURES} has {len(features)} rows, not {rows}; build the index again")
-    graph = _read_graph(folder / GRAPH, features.vectors, metric) if approximate else None
+    graph = _read_graph(folder / GRAPH, features.vectors) if approximate else None
     return Index(folder, features, metric, standardize, recall, graph)
 
 
@@ -257,22 +255,35 @@ def _made_by(features: FeatureSet) -> dict[str, Any]:
 
 
 def _graph(vectors: NDArray[np.float32], metric: str) -> Any:
-    index = _hnswlib().Index(space=_SPACES[metric], dim=vectors.shape[1])
-    index.init_index(len(vectors), M=NEIGHBOURS, ef_construction=BUILD_WIDTH, random_seed=0)
-    # several threads would insert in another order each time, and build another graph
-    index.add_items(vectors, np.arange(len(vectors)), num_threads=1)
+    faiss = _faiss()
+    index = faiss.IndexHNSWFlat(vectors.shape[1], NEIGHBOURS)
+    index.hnsw.efConstruction = BUILD_WIDTH
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)  # several would insert in another order each time, and build another graph
+    try:
+        index.add(_comparable(vectors, metric))
+    finally:
+        faiss.omp_set_num_threads(threads)
     return index
 
 
-def _read_graph(path: Path, vectors: NDArray[np.float32], metric: str) -> Any:
-    index = _hnswlib().Index(space=_SPACES[metric], dim=vectors.shape[1])
+def _comparable(vectors: NDArray[np.float32], metric: str) -> NDArray[np.float32]:
+    """Vectors whose plain distances rank as the metric does: of unit length for the cosine."""
+    if metric == "cosine":
+        length = np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors = np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
+    return np.ascontiguousarray(vectors, np.float32)
+
+
+def _read_graph(path: Path, vectors: NDArray[np.float32]) -> Any:
     try:
-        index.load_index(str(path))
+        index = _faiss().read_index(str(path))
     except RuntimeError as error:
-        raise DataError(f"{path} is missing or damaged ({error}); build the index again") from error
-    if index.element_count != len(vectors):
+        raise DataError(f"{path} is missing or damaged; build the index again") from error
+    if index.ntotal != len(vectors) or index.d != vectors.shape[1]:
         raise DataError(
-            f"{path} knows {index.element_count} vectors, not {len(vectors)}; build the index again"
+            f"{path} knows {index.ntotal} vectors of {index.d} features, not {len(vectors)} of "
+            f"{vectors.shape[1]}; build the index again"
         )
     return index
 
@@ -287,15 +298,15 @@ def _recall(index: Index) -> float:
     return float((found <= true[:, -1:]).mean())
 
 
-def _hnswlib() -> Any:
+def _faiss() -> Any:
     try:
-        import hnswlib
+        import faiss
     except ImportError:
         raise MissingExtraError(
-            "approximate search needs hnswlib; install it with: pip install 'edgeaudio[features]', or build "
+            "approximate search needs faiss; install it with: pip install 'edgeaudio[features]', or build "
             "the index without --approximate"
         ) from None
-    return hnswlib
+    return faiss
 
 
 def _put(partial: Path, folder: Path) -> None:
