@@ -13,6 +13,7 @@ import pytest
 import soundfile
 from conftest import distill_arguments, edgeaudio, here
 
+from edgeaudio.cli import _wanted
 from edgeaudio.data.synth import SCENES, render
 
 ROOT = Path(__file__).parents[1]
@@ -37,6 +38,12 @@ def refused(*arguments: object, code: int = 2) -> str:
     assert len(lines) == 1, done.stderr
     assert "Traceback" not in done.stderr
     return lines[0]
+
+
+def test_a_passing_name_is_not_told() -> None:
+    assert _wanted("runs/.labels.tsv.partial") == "runs/labels.tsv"
+    assert _wanted(".a.partial") == "a"
+    assert _wanted("runs/.hidden") == "runs/.hidden"
 
 
 def test_no_data(tmp_path: Path, sounds: Path) -> None:

@@ -238,6 +238,7 @@ def test_mistakes_are_sentences(place: Path, tmp_path: Path) -> None:
         (["combine", tmp_path / "none.toml", place / "data", "-o", tmp_path / "x"], "no such file"),
         (["combine", tmp_path, sound], "is no run of features combine|is not a classifier"),
         (["combine", tmp_path], "name sounds to classify"),
+        (["combine", place / "recipe.toml", place / "data", "-o", place], "something else than a run"),
         (["combine", tmp_path, sound, "-o", tmp_path / "x"], "-o is where a recipe's run is written"),
     ]
     for words, sentence in cases:

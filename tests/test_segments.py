@@ -286,6 +286,7 @@ def test_mistakes_are_one_sentence(bundle: Path, recording: Path, truth: Path, t
     )
     assert "the resolution is 0 s" in refused(bundle, recording, truth, "--resolution", 0)
     assert "has no list of segments" in refused(bundle, recording)
+    assert "pasted.txt is a file, and a folder is written" in refused(bundle, recording, truth, "-o", truth)
     (tmp_path / "noise.wav").write_text("no sound")
     assert "not readable as sound" in refused(bundle, tmp_path / "noise.wav", truth)
     ignored = ["--ignore", "low", "--ignore", "high", "--ignore", "middle"]

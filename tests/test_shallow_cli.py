@@ -22,6 +22,7 @@ from edgeaudio.cli.shallow import _names
 from edgeaudio.errors import DataError, EdgeAudioError
 from edgeaudio.features.featureset import FeatureSet
 from edgeaudio.features.netcdf import write_features
+from edgeaudio.shallow.evaluating import Answers, Evaluation
 from edgeaudio.shallow.pictures import draw_confusion, draw_scatter
 from edgeaudio.shallow.projection import project
 
@@ -221,6 +222,34 @@ def test_small_sets_are_drawn_too(instances: int, features: int) -> None:
         assert np.isfinite(points).all()
     with pytest.raises(DataError, match="3 instances make no picture"):
         project(vectors[:3], "tsne")
+
+
+@pytest.mark.parametrize("perplexity", [-3.0, 0.0, float("nan")])
+def test_an_impossible_perplexity(perplexity: float) -> None:
+    with pytest.raises(DataError, match="--perplexity"):
+        project(np.eye(6, dtype=np.float32), "tsne", perplexity=perplexity)
+
+
+def test_no_process_is_no_number_of_processes(files: dict[str, Path]) -> None:
+    done = ask("evaluate", files["good"], "-l", "rbf", "--jobs", "0")
+    assert str(done.exception) == "--jobs is 0; give a number of processes, or -1 for all cores"
+
+
+def test_a_file_in_the_place_of_the_folder_is_told_before_the_work(files: dict[str, Path]) -> None:
+    before = files["good"].read_bytes()
+    for place in (files["good"], files["good"] / "below"):
+        done = ask("evaluate", files["good"], "-o", place)
+        assert "good.nc is a file, and a folder is written" in str(done.exception)
+    assert files["good"].read_bytes() == before
+
+
+def test_an_interval_of_a_share_stays_within_it() -> None:
+    """Folds of 0.5 and 1 have an interval of -2.4 … 3.9 by the formula alone."""
+    halves = [
+        Answers(f"fold {i}", 1, ("a", "b"), (0, 0), np.array([0, 1]), np.array([0, i]), np.ones(2), {})
+        for i in range(2)
+    ]
+    assert Evaluation("set", ("x", "y"), 1, tuple(halves)).interval("accuracy") == (0.0, 1.0)
 
 
 def test_classes_stay_apart_in_the_plane() -> None:

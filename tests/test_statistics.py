@@ -46,6 +46,15 @@ def test_a_tone_has_the_features_of_its_frequency(hz: float) -> None:
     assert max(range(12), key=lambda k: found[f"chroma_{k}_p50"]) == pitch
 
 
+def test_a_rate_without_an_octave_of_contrast(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="--rate is 400; it must be above 400 Hz"):
+        StatisticsSettings(rate=400)
+    soundfile.write(tmp_path / "slow.wav", tone(50.0, rate=400), 400)
+    with pytest.raises(AudioError, match=r"slow\.wav is at 400 Hz.*--rate"):
+        statistics_set(Clips(tmp_path, (Clip(tmp_path / "slow.wav", ""),)), StatisticsSettings())
+    assert np.isfinite(list(statistics(tone(50.0, rate=402), 402, StatisticsSettings()).values())).all()
+
+
 def test_noise_is_flat_and_its_centroid_in_the_middle() -> None:
     found = statistics(noise(4), RATE, StatisticsSettings())
     assert found["flatness_mean"] == pytest.approx(np.exp(-np.euler_gamma), abs=0.03)  # of an exponential

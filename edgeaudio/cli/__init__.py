@@ -73,6 +73,14 @@ def _fail(sentence: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
+def _wanted(path: object) -> str:
+    """The place that was asked for; until a file is whole it has a passing name, `.NAME.partial`."""
+    folder, slash, name = str(path).rpartition("/")
+    if name.startswith(".") and name.endswith(".partial"):
+        name = name[1:].removesuffix(".partial")
+    return f"{folder}{slash}{name}"
+
+
 def main() -> None:
     """Run the command line; a user's mistake becomes one sentence and an exit code."""
     try:
@@ -82,7 +90,7 @@ def main() -> None:
     except EdgeAudioError as error:
         _fail(str(error), 2)
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
+        where = f"{_wanted(error.filename)}: " if error.filename else ""
         if error.errno in _NO_SPACE:
             _fail(f"{where}the disk is full; free some space and run the same command again: it goes on", 2)
         if isinstance(error, _USER_MISTAKES):

@@ -198,5 +198,6 @@ def _write(features: FeatureSet, output: Path, console: Console) -> None:
 
     write_features(features, output)
     shape = " × ".join(map(str, features.features.shape[1:]))
-    console.stage("features", f"{len(features)} instances of {shape} ({', '.join(features.dims)})")
+    count = f"{len(features)} instance{'s' * (len(features) != 1)}"
+    console.stage("features", f"{count} of {shape} ({', '.join(features.dims)})")
     typer.echo(output)

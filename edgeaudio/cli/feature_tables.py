@@ -123,7 +123,8 @@ def modify(
 
     features = _modified(read_features(file), add_folds, shares, remove_folds, seed, Console(quiet))
     write_features(features, output)
-    Console(quiet).stage("written", f"{output}, {len(features):,} instances")
+    Console(quiet).stage("written", f"{len(features):,} instances")
+    typer.echo(output)
 
 
 def fuse(
@@ -152,7 +153,8 @@ def fuse(
         raise EdgeAudioError("fuse takes two or more files, or one and --chunks")
     features = fuse_chunks(read_features(files[0]), axis) if chunks else fuse_files(files, axis)
     write_features(features, output)
-    Console(quiet).stage("written", f"{output}, {len(features):,} instances of {_axes(features)}")
+    Console(quiet).stage("written", f"{len(features):,} instances of {_axes(features)}")
+    typer.echo(output)
 
 
 def upsample(
@@ -174,7 +176,8 @@ def upsample(
     before = read_features(file)
     features = editing.upsample(before, list(_shares(partitions or [])))
     write_features(features, output)
-    Console(quiet).stage("written", f"{output}, {len(features):,} instances from {len(before):,}")
+    Console(quiet).stage("written", f"{len(features):,} instances from {len(before):,}")
+    typer.echo(output)
 
 
 def export(
@@ -200,7 +203,8 @@ def export(
     console = Console(quiet)
     for note in export_tables(features, output, name or file.stem, form.lower(), labels_last):
         console.warn(note)
-    console.stage("written", f"{output}, {len(features):,} instances of {_axes(features)}")
+    console.stage("written", f"{len(features):,} instances of {_axes(features)}")
+    typer.echo(output)
 
 
 def import_(
@@ -237,7 +241,8 @@ def import_(
     console = Console(quiet)
     for note in notes:
         console.warn(note)
-    console.stage("written", f"{output}, {len(features):,} instances of {_axes(features)}")
+    console.stage("written", f"{len(features):,} instances of {_axes(features)}")
+    typer.echo(output)
 
 
 # ── what the verbs share ─────────────────────────────────────────────────────────────────────────
@@ -281,12 +286,13 @@ def _modified(
     if not add_folds and not shares:
         return replace(features, folds=None) if remove_folds else replace(features, partitions=None)
     parts = add_folds or sum(shares.values())
+    made = with_folds(features, add_folds, seed) if add_folds else with_partitions(features, shares, seed)
     if rare := rare_classes(features, parts):
         console.warn(
             f"{len(rare)} of {len(features.classes)} classes, such as {rare[0]}, have fewer sounds than "
             f"{parts} parts; some parts have none of them"
         )
-    return with_folds(features, add_folds, seed) if add_folds else with_partitions(features, shares, seed)
+    return made
 
 
 def _plain(value: Any) -> str:

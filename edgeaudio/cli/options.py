@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from edgeaudio.config import STAGES
-from edgeaudio.errors import MissingExtraError
+from edgeaudio.errors import EdgeAudioError, MissingExtraError
 from edgeaudio.recipes import recipe_names
 
 NAMES = {kind: "Known: " + ", ".join(recipe_names(kind)) + "." for kind in ("students", "teachers", "export")}
@@ -92,6 +93,17 @@ def need(*modules: str, extra: str) -> None:
         raise MissingExtraError(
             f"this verb needs {', '.join(missing)}; install it with: pip install 'edgeaudio[{extra}]'"
         )
+
+
+def need_folder(path: Path | None) -> None:
+    """Say now, and not after all the work, that a folder can't be made where it is wanted."""
+    if path is None:
+        return
+    there = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise EdgeAudioError(f"{there} is a file, and a folder is written; choose another place with -o")
+    if not os.access(there, os.W_OK):
+        raise EdgeAudioError(f"{there} can't be written to; choose another place with -o")
 
 
 def need_training() -> None:

@@ -160,7 +160,7 @@ def query(
         return
     if not sounds:
         raise EdgeAudioError("name a sound or a feature set to ask with, or pass --evaluate")
-    asked = _queries(opened, sounds, device)
+    asked = _queries(opened, sounds, device, Console(quiet))
     without = [opened.rows_of(name) for name in asked.filenames] if exclude_self else None
     found = opened.search(asked.vectors, top, without)
     if as_json:
@@ -182,7 +182,7 @@ def _sets(paths: Sequence[Path]) -> FeatureSet:
     return joined([read_features(path) for path in paths], [str(path) for path in paths])
 
 
-def _queries(opened: Index, paths: Sequence[Path], device: str) -> FeatureSet:
+def _queries(opened: Index, paths: Sequence[Path], device: str, console: Console) -> FeatureSet:
     """Rows to ask with."""
     from edgeaudio.features.index import embed_sounds
     from edgeaudio.predictor import expand
@@ -193,7 +193,7 @@ def _queries(opened: Index, paths: Sequence[Path], device: str) -> FeatureSet:
     if sets:
         return _sets(sets)
     need_training()
-    return embed_sounds(opened, expand(paths), device)
+    return embed_sounds(opened, expand(paths), device, console)
 
 
 def _record(opened: Index, asked: FeatureSet, i: int, rows: Rows, distances: Floats) -> dict[str, Any]:

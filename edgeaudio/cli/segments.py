@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgeaudio.answers import print_json, print_table
-from edgeaudio.cli.options import GraphOption, JsonOption, QuietOption
+from edgeaudio.cli.options import GraphOption, JsonOption, QuietOption, need_folder
 from edgeaudio.console import Console
 from edgeaudio.errors import EdgeAudioError
 
@@ -130,6 +130,7 @@ def segments(
     from edgeaudio.segments.sound_events import Judged, need_sed_eval
 
     need_sed_eval()
+    need_folder(output)
     rules = Rules.parse(thresholds or [], low, min_duration, max_gap)
     console = Console(quiet)
     options = Options(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgeaudio.answers import print_json, print_table
-from edgeaudio.cli.options import JsonOption, QuietOption, SeedOption, need_features
+from edgeaudio.cli.options import JsonOption, QuietOption, SeedOption, need_features, need_folder
 from edgeaudio.console import Console
 from edgeaudio.errors import DataError, RecipeError
 from edgeaudio.shallow.settings import LEARNERS, LearnerSpec
@@ -122,6 +122,7 @@ def evaluate(
     train, held = _words(train_partitions), _words(eval_partitions)
     if bool(train) != bool(held) or (cross_validate and train):
         raise RecipeError("give --cross-validate, or both --train-partitions and --eval-partitions")
+    need_folder(output)
     console = Console(quiet)
     work = [(name, *_divided(path, train, held)) for name, path in _names(sets)]
     found = []

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeaudio.console import Console
 from edgeaudio.errors import DataError, EdgeAudioError, MissingExtraError, did_you_mean
 from edgeaudio.features.featureset import MISSING, FeatureSet
 from edgeaudio.features.nearest import METRICS, Floats, Rows, nearest, refined
@@ -322,7 +323,9 @@ def _put(partial: Path, folder: Path) -> None:
 # ── sounds as queries ────────────────────────────────────────────────────────────────────────────
 
 
-def embed_sounds(index: Index, paths: Sequence[Path], device: str = "auto") -> FeatureSet:
+def embed_sounds(
+    index: Index, paths: Sequence[Path], device: str = "auto", console: Console | None = None
+) -> FeatureSet:
     """Sound files through the network whose embeddings the index holds, with the same settings.
 
     Raises:
@@ -350,4 +353,4 @@ def embed_sounds(index: Index, paths: Sequence[Path], device: str = "auto") -> F
         raise DataError(
             f"{index.folder} was made with {spec.network}, which has other weights now; build the index again"
         )
-    return embed_files(network, paths)
+    return embed_files(network, paths, console)

@@ -19,6 +19,8 @@ Array = NDArray[np.float32]
 
 _LOWEST_CONTRAST = 200.0
 """Hz where the octaves of the spectral contrast begin."""
+_LOWEST_RATE = 2 * _LOWEST_CONTRAST
+"""Hz; a sound at this rate or a lower one has no such octave."""
 _MEL_BANDS = 40
 _DELTA_FRAMES = 9
 
@@ -62,6 +64,8 @@ class StatisticsSettings:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise RecipeError(f"--{name.replace('_', '-')} is {value:g}; it must be above 0")
+        if self.rate is not None and self.rate <= _LOWEST_RATE:
+            raise RecipeError(f"--rate is {self.rate}; it must be above {_LOWEST_RATE:g} Hz")
         for value in self.percentiles:
             if not 0 <= value <= 100:
                 raise RecipeError(f"--percentiles has {value:g}; each must be between 0 and 100")
@@ -71,12 +75,16 @@ def chunks_of(samples: Array, rate: int, settings: StatisticsSettings, where: st
     """Cut a waveform `(samples,)` into the chunks that each give a vector.
 
     Raises:
-        AudioError: it is shorter than a window; `where` is said.
+        AudioError: it is shorter than a window, or its rate is too low; `where` is said.
         DataError: it is too short for the chunks that are wanted.
     """
     if len(samples) < round(settings.window_width * rate):
         raise AudioError(
             f"{where} has {len(samples)} samples, less than one window of {settings.window_width:g} s"
+        )
+    if rate <= _LOWEST_RATE:
+        raise AudioError(
+            f"{where} is at {rate} Hz; statistics need more than {_LOWEST_RATE:g} Hz, so pass a --rate"
         )
     if settings.chunk_length is None:
         return [samples]

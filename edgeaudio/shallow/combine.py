@@ -79,12 +79,15 @@ def combine(
         jobs: processes of a grid search.
 
     Raises:
-        DataError: the sounds have no labels, or the evaluation has nothing to learn from.
+        DataError: the sounds have no labels, the evaluation has nothing to learn from, or the folder holds
+            something else.
         EdgeAudioError: a source can't be opened.
     """
     console = console or Console(quiet=True)
     if not clips.classes or any(not clip.label for clip in clips):
         raise DataError(f"{clips.root} has sounds without a label, of which a classifier learns nothing")
+    if folder.is_dir() and any(folder.glob("[!.]*")) and not (folder / "stages").is_dir():
+        raise DataError(f"{folder} holds something else than a run of combine; choose another folder with -o")
     with locked(folder):
         chain = Chain(folder, ("extract", "evaluate", "train"))
         sounds = [[file_hash(c.path), clips.name_of(c), c.label, c.fold, c.split] for c in clips]

@@ -91,8 +91,10 @@ class Evaluation:
         return float(np.mean(self.by_part(figure)))
 
     def interval(self, figure: str) -> Interval | None:
-        """95 % of the mean over the folds, by Student's t; None of one division."""
-        return student(self.by_part(figure))
+        """95 % of the mean over the folds, by Student's t, cut to 0 … 1; None of one division."""
+        if (ends := student(self.by_part(figure))) is None:
+            return None
+        return max(0.0, ends[0]), min(1.0, ends[1])  # no share lies beyond: nothing is lost
 
     def seed_deviation(self, figure: str) -> float | None:
         """Standard deviation of the mean over the folds from repeat to repeat; None of one repeat."""

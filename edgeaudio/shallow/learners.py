@@ -32,7 +32,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
-from edgeaudio.errors import DataError
+from edgeaudio.errors import DataError, RecipeError
 from edgeaudio.shallow.settings import LearnerSpec
 
 Floats = NDArray[np.float64]
@@ -71,11 +71,14 @@ def learn(
         sounds: `(instances,)` number of the sound that each comes from; a sound is never on both sides of an
             inner fold.
         seed: of every random draw.
-        jobs: processes of the grid search.
+        jobs: processes of the grid search; −1: all cores.
 
     Raises:
+        RecipeError: no processes.
         DataError: fewer than two classes, or too few sounds for a grid search.
     """
+    if jobs == 0:
+        raise RecipeError("--jobs is 0; give a number of processes, or -1 for all cores")
     values = np.asarray(features, np.float64)
     if len(np.unique(targets)) < 2:
         raise DataError("the training part holds a single class; there is nothing to tell apart")

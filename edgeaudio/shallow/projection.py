@@ -37,7 +37,7 @@ def project(
         Points `(instances, 2)`, and what was done in a few words.
 
     Raises:
-        DataError: an unknown method, or too few instances.
+        DataError: an unknown method, a perplexity not above 0, or too few instances.
         MissingExtraError: UMAP isn't installed.
 
     Source: van der Maaten and Hinton, "Visualizing data using t-SNE", 2008; McInnes et al., "UMAP", 2018.
@@ -47,6 +47,8 @@ def project(
 
     if method not in METHODS:
         raise DataError(f"unknown method {method!r}; {did_you_mean(method, METHODS)}")
+    if not 0 < perplexity < float("inf"):
+        raise DataError(f"--perplexity is {perplexity:g}; it must be above 0")
     n, size = vectors.shape
     if n < FEWEST:
         raise DataError(f"{n} instances make no picture; it takes at least {FEWEST}")

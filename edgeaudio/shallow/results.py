@@ -18,7 +18,7 @@ RESULTS, PREDICTIONS = "results.json", "predictions.csv"
 
 
 INTERVALS = {
-    "interval": "95 % of the mean over the folds, by Student's t",
+    "interval": "95 % of the mean over the folds, by Student's t, cut to 0 … 1",
     "accuracy_interval": "95 % of the accuracy of all answers, Wilson's; n is the number of sounds",
     "uar_interval": "95 % of the recall of all answers, by a bootstrap over the sounds of each class",
 }
