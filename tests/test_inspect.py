@@ -224,7 +224,6 @@ def test_files_without_the_upper_band(tmp_path: Path, narrow: Callable[[int], bo
     assert the_warning(look(tmp_path, change)).startswith(text)
 
 
-@pytest.mark.skipif(not ESC10.is_dir(), reason="ESC-10 is not here")
 def test_lengths_are_drawn(tmp_path: Path) -> None:
     def longer(i: int, clip: Clip, wave: Wave) -> tuple[Clip, Wave, int]:
         return clip, noise(i, 0.2 if clip.label == "a" else 0.4), RATE
@@ -240,6 +239,7 @@ def test_lengths_are_drawn(tmp_path: Path) -> None:
         draw_durations(*alike, tmp_path / "lengths.jpg")
 
 
+@pytest.mark.skipif(not ESC10.is_dir(), reason="ESC-10 is not here")
 def test_padding_of_esc10_is_seen() -> None:
     clips = read(ESC10)
     some = clips.indices(lambda clip: clip.fold in ("1", "2"))
