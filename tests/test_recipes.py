@@ -38,6 +38,13 @@ LEARNING = ("s_patchout_t", "s_patchout_f", "head_dropout")
 """Options that change a network only while it learns."""
 
 
+ALIKE = {
+    "bc_resnet_2": "bc_resnet_1", "bc_resnet_3": "bc_resnet_1", "bc_resnet_8": "bc_resnet_1",
+    "dymn10": "dymn04", "mn04": "mn01", "mn10": "mn01", "passt_s_10s": "passt_s",
+}  # fmt: skip
+"""Networks that differ from another in width or length alone."""
+
+
 def networks() -> list[tuple[str, str]]:
     """The first recipe of each network: published trainings share theirs with our own."""
     found: dict[str, tuple[str, str]] = {}
@@ -57,8 +64,8 @@ def test_every_recipe_says_what_it_is(kind: str, name: str) -> None:
 
 @pytest.mark.parametrize(("kind", "name"), networks())
 def test_every_network_builds_runs_and_exports(kind: str, name: str) -> None:
-    if name == "dymn10" and not os.environ.get("EDGEAUDIO_ALL_RECIPES"):
-        pytest.skip("dymn04 is the same but for its width; EDGEAUDIO_ALL_RECIPES=1 takes this one too")
+    if name in ALIKE and not os.environ.get("EDGEAUDIO_ALL_RECIPES"):
+        pytest.skip(f"{ALIKE[name]} is the same but for its size; EDGEAUDIO_ALL_RECIPES=1 takes this one too")
     recipe = load_recipe(name, kind)
     if recipe.model.name == "timm" and importlib.util.find_spec("timm") is None:
         pytest.skip("timm is not installed")
