@@ -13,8 +13,8 @@ PACKAGE = Path(edgeaudio.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 DEPLOYED = {
-    "cli", "errors", "config", "presets", "recipes", "audio", "mel", "dft", "bundle", "predictor", "latency",
-    "console", "answers", "weights", "runtimes", "bench", "browser", "events", "host_frontend", "microphone",
+    "cli", "errors", "files", "config", "presets", "recipes", "audio", "mel", "dft", "bundle", "predictor",
+    "latency", "console", "answers", "weights", "runtimes", "bench", "browser", "events", "host_frontend", "microphone",
     "onnx_split", "recordings", "segments", "service", "streaming", "verify",
 }  # fmt: skip
 """Modules that a device has; what they import at the top must be there without the train extra."""
@@ -30,7 +30,8 @@ HEAVY = {
     "optuna",
 }
 LAYERS = [
-    {"errors", "config", "presets", "recipes", "audio", "console", "mel", "dft", "runtimes", "onnx_split"},
+    {"errors", "files", "config", "presets", "recipes", "audio", "console", "mel", "dft", "runtimes",
+     "onnx_split"},
     {"bundle", "host_frontend", "predictor", "weights"},
     {"answers", "bench", "browser", "events", "latency", "microphone", "recordings", "service", "streaming",
      "verify"},

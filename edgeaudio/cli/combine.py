@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 
 from edgeaudio.answers import print_json, print_table
-from edgeaudio.cli.feature_extract import ParserOption
 from edgeaudio.cli.options import (
     DeviceOption,
     JsonOption,
@@ -20,6 +19,7 @@ from edgeaudio.cli.options import (
     need_features,
     need_training,
 )
+from edgeaudio.cli.sounds import ParserOption
 from edgeaudio.console import Console
 from edgeaudio.errors import EdgeAudioError
 

@@ -20,6 +20,7 @@ from edgeaudio.cli.options import (
     need_features,
     need_training,
 )
+from edgeaudio.cli.sounds import ParserOption, read_sounds
 from edgeaudio.console import Console
 from edgeaudio.errors import EdgeAudioError
 
@@ -47,7 +48,6 @@ PoolOption = Annotated[
 ]
 WindowOption = Annotated[float, typer.Option(help="Seconds in a window; the network's own if 0.")]
 HopOption = Annotated[float, typer.Option(help="Seconds from one window to the next; half a window if 0.")]
-ParserOption = Annotated[str, typer.Option(help="Layout of the data; recognised if auto.")]
 
 _NETWORK, _ENCODER, _DATA = "Networks", "Autoencoders", "Data"
 
@@ -155,14 +155,9 @@ def embedded(
     console: Console,
 ) -> FeatureSet:
     """The set of a data set; `columns`: its parser, path column, label column and subset."""
-    from edgeaudio.data.readers import CsvColumns, read
     from edgeaudio.features.embeddings import embed_clips
 
-    parser, path_column, label_column, subset = columns
-    clips = read(data, CsvColumns(path_column, label_column, subset), parser, unlabelled=True)
-    for note in clips.notes:
-        console.warn(note)
-    return embed_clips(spec, clips, device, console, skip_bad)
+    return embed_clips(spec, read_sounds(data, *columns, console), device, console, skip_bad)
 
 
 def _encoded(

@@ -16,11 +16,11 @@ from edgeaudio.cli.options import (
     SubsetOption,
     need_features,
 )
+from edgeaudio.cli.sounds import ParserOption, read_sounds
 from edgeaudio.console import Console
 from edgeaudio.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
-    from edgeaudio.data.clips import Clips
     from edgeaudio.features.featureset import FeatureSet
 
 SoundsArgument = Annotated[
@@ -28,14 +28,6 @@ SoundsArgument = Annotated[
     typer.Argument(
         help="Sounds with or without labels, in any known layout: class folders, train/devel/test or fold_N "
         "folders of classes, a CSV (path,label,…) or JSONL, ESC, DCASE, ComParE, a folder of loose files …"
-    ),
-]
-ParserOption = Annotated[
-    str,
-    typer.Option(
-        help="auto recognises the layout. A name of a layout, such as unlabelled, forces it. Your own code "
-        "is package.module:name or path/to/file.py:name: a function of the folder that yields "
-        "(path, label, fold, split), dicts of these, or returns Clips."
     ),
 ]
 ChannelsOption = Annotated[
@@ -96,7 +88,7 @@ def spectrograms(
         clip_above, clip_below,
     )  # fmt: skip
     console = Console(quiet)
-    clips = _read(data, parser, path_column, label_column, subset, console)
+    clips = read_sounds(data, parser, path_column, label_column, subset, console)
     if pretend is not None:
         from edgeaudio.features.pretend import pretend as look
 
@@ -149,22 +141,8 @@ def statistics(
     )  # fmt: skip
     _check_output(output)
     console = Console(quiet)
-    clips = _read(data, parser, path_column, label_column, subset, console)
+    clips = read_sounds(data, parser, path_column, label_column, subset, console)
     _write(statistics_set(clips, settings, console, skip_bad, _scratch(output)), output, console)
-
-
-def _read(
-    data: Path, parser: str, path_column: str, label_column: str, subset: str, console: Console
-) -> Clips:
-    from edgeaudio.data import readers
-
-    columns = readers.CsvColumns(path_column, label_column, subset)
-    clips = readers.read(data, columns, parser, unlabelled=True)
-    for note in clips.notes:
-        console.stage("note", note)
-    if clips.multi_label:
-        console.warn("clips have several labels, and a feature set one; the first of each is kept")
-    return clips
 
 
 def _numbers(text: str) -> tuple[float, ...]:

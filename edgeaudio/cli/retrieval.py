@@ -13,7 +13,6 @@ from edgeaudio.cli.feature_extract import (
     DropOption,
     HopOption,
     LayerOption,
-    ParserOption,
     PoolOption,
     RoleOption,
     WeightsOption,
@@ -30,6 +29,7 @@ from edgeaudio.cli.options import (
     need_features,
     need_training,
 )
+from edgeaudio.cli.sounds import ParserOption
 from edgeaudio.console import Console
 from edgeaudio.errors import EdgeAudioError
 

@@ -257,7 +257,7 @@ def predict(
         else predicting.as_tsv(rows, classifier.labels if scores else None)
     )
     if output is not None:
-        from edgeaudio.shallow.writing import write_whole
+        from edgeaudio.files import write_whole
 
         write_whole(output, text.encode())
     else:
@@ -284,8 +284,8 @@ def plot(
 ) -> None:
     """Draw a feature set in the plane, coloured by label."""
     need_features("sklearn", "matplotlib")
+    from edgeaudio.files import write_whole
     from edgeaudio.shallow import parts, pictures, projection
-    from edgeaudio.shallow.writing import write_whole
 
     if output.suffix.lower() != ".png":
         raise DataError(f"{output}: the picture is a PNG file; let its name end in .png")

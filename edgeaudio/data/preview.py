@@ -16,6 +16,7 @@ from edgeaudio.config import FrontEndSpec
 from edgeaudio.data.clips import Clips
 from edgeaudio.data.waveforms import Waveforms
 from edgeaudio.errors import DataError
+from edgeaudio.files import write_whole
 from edgeaudio.frontend import LogMel
 from edgeaudio.mel import mel_edges
 
@@ -106,12 +107,7 @@ def check(path: Path, spec: FrontEndSpec) -> None:
 
 def write(path: Path, picture: bytes) -> Path:
     """Write a picture where `path` says; a kill leaves the old one or the new one."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.partial")
-    draft.write_bytes(picture)
-    draft.replace(path)
-    return path
+    return write_whole(Path(path), picture)
 
 
 def _choose(clips: Clips, label: str, count: int, seed: int) -> list[int]:

@@ -12,6 +12,7 @@ from typing import Any
 from edgeaudio import __version__
 from edgeaudio.config import ModelSpec, TrainSpec
 from edgeaudio.errors import EdgeAudioError, RecipeError
+from edgeaudio.files import write_whole
 from edgeaudio.recipes import from_table
 from edgeaudio.training.progress import METRICS
 
@@ -209,10 +210,8 @@ def kept_epochs(folder: Path) -> list[int]:
 
 def write_json(table: dict[str, Any], path: Path) -> None:
     """Write a table; the file appears whole."""
-    partial = path.with_name(f".{path.name}.partial")
     text = json.dumps(table, indent=1, ensure_ascii=False, default=_plain) + "\n"
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, text.encode())
 
 
 def _plain(value: Any) -> Any:

@@ -16,6 +16,7 @@ from edgeaudio.features.collecting import folds_of, partitions_of
 from edgeaudio.features.featureset import PARTITIONS, VALID
 from edgeaudio.features.sets import of_clip
 from edgeaudio.features.spectrograms import Spectrogram, SpectrogramSettings
+from edgeaudio.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,7 +50,7 @@ def pretend(clips: Clips, settings: SpectrogramSettings, index: int, picture: Pa
         raise DataError(f"{clips.root} has the clips 0 to {len(clips) - 1}; there is no clip {index}")
     clip = clips[index]
     made, rate = of_clip(clip, replace(settings, scaled=False), clips.name_of(clip))
-    _write(_drawn(made, clip, clips, settings), picture)
+    write_whole(picture, _drawn(made, clip, clips, settings))
     return [*_known(clips, index), *_sizes(made, rate)]
 
 
@@ -164,10 +165,3 @@ def _draw_histogram(axes: Axes, levels: NDArray[np.float64], low: float, high: f
     axes.set_xlabel(f"level in dB under the loudest{clipped}")
     axes.set_ylabel("density")
     axes.set_xlim(low, high)
-
-
-def _write(png: bytes, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.partial")
-    draft.write_bytes(png)
-    draft.replace(path)

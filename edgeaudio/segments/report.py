@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from edgeaudio.files import write_whole
 from edgeaudio.segments.evaluate import Evaluation, Result
 from edgeaudio.segments.figures import NOTHING, ClassCounts
 from edgeaudio.segments.stretches import clock, percent, stretches
@@ -149,22 +150,14 @@ def write(evaluation: Evaluation, folder: Path) -> list[Path]:
         STRETCHES: table.getvalue().encode(),
     }
     palette = Palette.of(evaluation)
-    written = [_write(folder / name, content) for name, content in files.items()]
+    written = [write_whole(folder / name, content) for name, content in files.items()]
     alone = len(evaluation.tracks) == 1
     for track, laid in zip(evaluation.tracks, evaluation.laid, strict=True):
         name = PICTURE if alone else f"{PICTURES}/{_file_name(track.name)}.png"
-        written.append(_write(folder / name, draw(track, laid, evaluation, palette)))
+        written.append(write_whole(folder / name, draw(track, laid, evaluation, palette)))
     return written
 
 
 def _file_name(name: str) -> str:
     """A recording's name as a file's: recordings of one name in several folders keep apart."""
     return name.strip("/\\").replace("/", "_").replace("\\", "_")
-
-
-def _write(path: Path, content: bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.partial")
-    draft.write_bytes(content)
-    draft.replace(path)
-    return path

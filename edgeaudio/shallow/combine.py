@@ -34,13 +34,13 @@ from edgeaudio.features.networks import EmbeddingSpec, Network, open_network
 from edgeaudio.features.sets import statistics_set
 from edgeaudio.features.splitting import with_folds
 from edgeaudio.features.statistics import StatisticsSettings
+from edgeaudio.files import write_whole
 from edgeaudio.shallow import parts, saving
 from edgeaudio.shallow.classifier import Classifier, open_classifier
 from edgeaudio.shallow.combine_recipe import Block, CombineRecipe, blocks_from_json
 from edgeaudio.shallow.predicting import Row, predict
 from edgeaudio.shallow.reducing import Width, evaluate_reduced, fit_reducer, undone
 from edgeaudio.shallow.results import PREDICTIONS, RESULTS, write_evaluations
-from edgeaudio.shallow.writing import write_whole
 from edgeaudio.training.chain import Chain, Stage, locked, publish
 
 MANIFEST, CLASSIFIER, SET = "combine.json", "classifier", "features.nc"

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from edgeaudio.files import write_whole
 from edgeaudio.shallow.evaluating import Evaluation, difference
 from edgeaudio.shallow.intervals import Interval
 from edgeaudio.shallow.pictures import draw_confusion
-from edgeaudio.shallow.writing import write_whole
 
 RESULTS, PREDICTIONS = "results.json", "predictions.csv"
 
