@@ -14,8 +14,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 DEPLOYED = {
     "cli", "errors", "files", "config", "presets", "recipes", "audio", "mel", "dft", "bundle", "predictor",
-    "latency", "console", "answers", "weights", "runtimes", "bench", "browser", "events", "host_frontend", "microphone",
-    "onnx_split", "recordings", "segments", "service", "streaming", "verify",
+    "latency", "console", "answers", "weights", "runtimes", "bench", "browser", "events", "host_frontend",
+    "microphone", "onnx_split", "recordings", "segments", "service", "streaming", "verify",
 }  # fmt: skip
 """Modules that a device has; what they import at the top must be there without the train extra."""
 HEAVY = {

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from edgeaudio.console import Console
 from edgeaudio.errors import DataError, EdgeAudioError, MissingExtraError, did_you_mean
 from edgeaudio.features.featureset import MISSING, FeatureSet
-from edgeaudio.features.nearest import METRICS, Floats, Rows, nearest, refined
+from edgeaudio.features.nearest import METRICS, Floats, Rows, nearest, refined, unit
 from edgeaudio.features.netcdf import read_features, write_features
 
 MANIFEST, FEATURES, GRAPH = "index.json", "features.nc", "graph.hnsw"
@@ -270,10 +270,8 @@ def _graph(vectors: NDArray[np.float32], metric: str) -> Any:
 
 def _comparable(vectors: NDArray[np.float32], metric: str) -> NDArray[np.float32]:
     """Vectors whose plain distances rank as the metric does: of unit length for the cosine."""
-    if metric == "cosine":
-        length = np.linalg.norm(vectors, axis=1, keepdims=True)
-        vectors = np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
-    return np.ascontiguousarray(vectors, np.float32)
+    values = unit(np.asarray(vectors, np.float64)) if metric == "cosine" else vectors
+    return np.ascontiguousarray(values, np.float32)
 
 
 def _read_graph(path: Path, vectors: NDArray[np.float32]) -> Any:

@@ -63,7 +63,7 @@ def refined(
         if metric == "euclidean":
             out[i] = np.linalg.norm(near - query, axis=1)
         else:  # |a/|a| − b/|b||² = 2 − 2 cos
-            out[i] = np.square(_unit(near) - _unit(query[None])).sum(axis=1) / 2
+            out[i] = np.square(unit(near) - unit(query[None])).sum(axis=1) / 2
             out[i][~near.any(axis=1) | (not query.any())] = 1
     order = np.lexsort((rows, out), axis=1)
     return np.take_along_axis(rows, order, 1), np.take_along_axis(out, order, 1)
@@ -73,12 +73,13 @@ def distances(queries: NDArray[np.float32], vectors: NDArray[np.float32], metric
     """All distances `(queries, vectors)`, by one matrix product."""
     a, b = np.asarray(queries, np.float64), np.asarray(vectors, np.float64)
     if metric == "cosine":
-        return np.asarray(1 - _unit(a) @ _unit(b).T)
+        return np.asarray(1 - unit(a) @ unit(b).T)
     squares = np.square(a).sum(axis=1)[:, None] + np.square(b).sum(axis=1) - 2 * a @ b.T
     return np.asarray(np.sqrt(np.maximum(squares, 0)))
 
 
-def _unit(vectors: Floats) -> Floats:
+def unit(vectors: Floats) -> Floats:
+    """Vectors of length 1; those of length 0 stay as they are."""
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0))
 
