@@ -130,6 +130,8 @@ def _augmentation(spec: AugmentSpec) -> str:
         f"shift {spec.shift_seconds:g} s p {spec.shift_p:g}": spec.shift_seconds,
         f"noise p {spec.noise_p:g}": spec.noise_p,
         f"mel edges +{spec.mel_jitter_low:g}, ±{spec.mel_jitter_high / 2:g} Hz": spec.mel_jitter_high,
+        f"stretch ±{100 * spec.time_stretch:g} %": spec.time_stretch,
+        f"pitch ±{spec.pitch_shift:g} mels": spec.pitch_shift,
         f"roll {spec.roll_seconds:g} s": spec.roll_seconds,
         f"gain {spec.gain_db:g} dB": spec.gain_db,
         f"low-pass p {spec.low_pass_p:g}": spec.low_pass_p,

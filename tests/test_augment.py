@@ -113,6 +113,33 @@ def test_level_of_a_shifted_and_scaled_waveform_is_exact() -> None:
     torch.testing.assert_close(louder, expected)
 
 
+def test_a_stretched_log_mel_is_numpys_interpolation() -> None:
+    mel = normal(5, 1, 4, 33)
+    factor = np.array([1.0, 1.6, 0.8, 0.5, 1.2])
+    place = np.array([0.3, 0.5, 0.9, 0.1, 1.0])
+    out = augment.stretch_frames(mel, torch.from_numpy(factor), torch.from_numpy(place))
+    assert torch.equal(out[0], mel[0])
+    there_and_back = np.concatenate([mel.numpy(), mel.numpy()[..., -2::-1]], axis=3)
+    for row in range(1, 5):
+        begin = place[row] * max(0, 32 - 32 / factor[row])
+        at = begin + np.arange(33) / factor[row]
+        for band in range(4):
+            expected = np.interp(at, np.arange(65), there_and_back[row, 0, band])
+            np.testing.assert_allclose(out[row, 0, band], expected, atol=1e-5)
+    assert torch.equal(out[4, ..., -1], mel[4, ..., -1])  # the latest place ends where the window ends
+
+
+def test_a_moved_spectrum_is_numpys_interpolation() -> None:
+    mel = normal(3, 2, 12, 5)
+    source = np.clip(np.arange(12) + np.array([[0.0], [2.25], [-3.5]]), 0, 11)
+    out = augment.shift_mels(mel, torch.from_numpy(source))
+    assert torch.equal(out[0], mel[0])
+    for row in (1, 2):
+        for frame in range(5):
+            expected = np.interp(source[row], np.arange(12), mel[row, 1, :, frame])
+            np.testing.assert_allclose(out[row, 1, :, frame], expected, atol=1e-6)
+
+
 def test_envelope_of_the_low_pass_by_hand() -> None:
     envelope = augment.low_pass_envelope(
         torch.tensor([0.0, 0.5, 1.0]), torch.tensor([2.0, 8.0]), torch.tensor([0.0, 4.0])

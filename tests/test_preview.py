@@ -183,6 +183,8 @@ def test_impulse_responses_are_drawn_where_a_folder_is_given(
 def test_every_front_end_can_be_shown_everything(name: str) -> None:
     spec = find("all", PRESETS[name])[0].augment
     assert spec.noise_p == spec.low_pass_p == spec.freq_mixstyle_p == 1
+    assert spec.time_stretch > 0
+    assert spec.pitch_shift > 0
     assert bool(spec.gain_db) == (not PRESETS[name].squared)
 
 

@@ -20,7 +20,7 @@ from edgeaudio.data.clips import Clip, Clips
 from edgeaudio.data.impulses import Responses
 from edgeaudio.errors import DataError, RecipeError
 from edgeaudio.frontend import build_front_end
-from edgeaudio.mel import mel_edges
+from edgeaudio.mel import hz_to_mel, mel_edges, mel_to_hz
 from edgeaudio.presets import PRESETS
 from edgeaudio.training import windows as windows_module
 from edgeaudio.training.draws import Cut, Draws, Mix, check_devices, draw
@@ -307,6 +307,44 @@ def test_low_pass_follows_the_published_formula_on_its_own_front_end() -> None:
         np.testing.assert_allclose(out, np.log(envelope * (1 - 1e-5) + 1e-5), atol=1e-5)
 
 
+def test_a_tone_rises_by_the_same_on_every_front_end() -> None:
+    draws = drawn(1, 6, pitch_shift=4.0)
+    assert draws.pitch is not None
+    assert 2 < np.abs(draws.pitch.rise * 31).max() <= 4
+    mel = hz_to_mel(np.array([1500.0]), MEL.mel_scale)
+    steps = np.diff(hz_to_mel(mel_edges(MEL)[1:-1], MEL.mel_scale))
+    wanted = mel_to_hz(mel + draws.pitch.rise * 31 * steps[0], MEL.mel_scale)
+    for spec in (MEL, OTHER_MEL, replace(OTHER_MEL, mel_scale="slaney", n_mels=80)):
+        t = np.arange(spec.sample_rate) / spec.sample_rate
+        tone = torch.from_numpy(np.sin(2 * np.pi * 1500 * t).astype(np.float32)).expand(6, -1)
+        heard = view(build_front_end(spec)(tone), draws, spec)[:, 0].mean(2)
+        edges = mel_edges(spec)
+        for hz, loudest in zip(wanted, heard.argmax(1).tolist(), strict=True):
+            # of two neighbours that share the tone either may be the louder
+            assert edges[max(loudest - 1, 0)] < hz < edges[min(loudest + 3, spec.n_mels + 1)]
+    waveform = torch.randn(6, 1, 1, RATE)
+    assert view(waveform, drawn(1, 6, pitch_shift=4.0, time_stretch=0.2), SOUND) is waveform
+
+
+def test_two_clicks_are_as_far_apart_on_every_front_end_as_the_stretch_says() -> None:
+    draws = drawn(2, 8, time_stretch=0.2)
+    assert draws.tempo is not None
+    for spec in (MEL, OTHER_MEL):
+        fps = spec.sample_rate / spec.hop_length
+        clicks = torch.full((8, 1, spec.n_mels, spec.frames(spec.sample_rate)), -10.0)
+        for seconds in (0.45, 0.65):
+            clicks[..., round(seconds * fps)] = 0.0
+        heard = view(clicks, draws, spec)[:, 0, 0]
+        for row, factor in zip(heard, draws.tempo.factor, strict=True):
+            frames = np.flatnonzero(row.numpy() > -10)
+            split = int(np.diff(frames).argmax()) + 1
+            first, second = frames[:split], frames[split:]
+            apart = (second.mean() - first.mean()) / fps
+            assert apart == pytest.approx(0.2 * factor, abs=1.5 / fps)
+    assert draws.tempo.factor.min() < 0.9
+    assert draws.tempo.factor.max() > 1.1
+
+
 # ── on the waveform ──────────────────────────────────────────────────────────────────────────────
 
 
@@ -374,6 +412,7 @@ def test_an_epoch_sounds_the_same_whenever_it_is_begun(windows: WindowSet) -> No
     learner = recipe(
         MEL, TrainSpec(batch_size=4), impulse_responses="x", impulse_response_p=0.5, shift_seconds=0.2,
         noise_p=0.5, mel_jitter_high=500.0, low_pass_p=0.5, time_mask=9, mixup_alpha=0.3, cutmix_alpha=1.0,
+        time_stretch=0.2, pitch_shift=3.0,
     )  # fmt: skip
 
     def epoch(number: int) -> torch.Tensor:
@@ -448,6 +487,10 @@ def test_windows_of_any_length_are_changed(seconds: float) -> None:
         (SOUND, {"freq_mask": 1}, "freq_mask is 1, but the network hears the waveform"),
         (SOUND, {"low_pass_p": 0.5}, "low_pass_p is 0.5, but the network hears the waveform"),
         (SOUND, {"mel_jitter_high": 100.0}, "mel_jitter_high is 100, but the network hears the waveform"),
+        (SOUND, {"time_stretch": 0.1}, "time_stretch is 0.1, but the network hears the waveform"),
+        (SOUND, {"pitch_shift": 2.0}, "pitch_shift is 2, but the network hears the waveform"),
+        (MEL, {"pitch_shift": 32.0}, "pitch_shift 32 moves all of the 32 mels away"),
+        (MEL, {"time_stretch": 0.6}, "time_stretch is 0.6; beyond 0.5"),
         (MEL, {"freq_mask": 33}, "freq_mask 33 is wider than the 32 mels"),
         (MEL, {"time_mask": 66}, "time_mask 66 is wider than the 65 frames"),
         (MEL, {"roll_seconds": 0.005}, "less than half a hop of the front end .0.015625 s."),

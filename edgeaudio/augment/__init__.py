@@ -13,11 +13,14 @@ from edgeaudio.augment.mels import (
     mask_mels,
     mixup,
     roll_frames,
+    shift_mels,
+    stretch_frames,
 )
 from edgeaudio.augment.sounds import add_noise, convolve, shift, white_noise
 from edgeaudio.models.domain import freq_mixstyle, mixstyle
 
 __all__ = [
     "add_noise", "change_level", "convolve", "cutmix", "freq_mixstyle", "low_pass", "low_pass_envelope",
-    "mask_frames", "mask_mels", "mixstyle", "mixup", "roll_frames", "shift", "white_noise",
+    "mask_frames", "mask_mels", "mixstyle", "mixup", "roll_frames", "shift", "shift_mels",
+    "stretch_frames", "white_noise",
 ]  # fmt: skip

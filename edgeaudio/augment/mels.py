@@ -55,6 +55,42 @@ def roll_frames(mel: Tensor, shifts: Tensor) -> Tensor:
     return mel.gather(3, index[:, None, None, :].expand(mel.shape))
 
 
+def stretch_frames(mel: Tensor, factor: Tensor, place: Tensor) -> Tensor:
+    """Play each log-mel slower or faster at the same pitch, by interpolation between its frames.
+
+    Args:
+        mel: log-mel `(batch, channels, mels, frames)`.
+        factor: `(batch,)` times as long, at least 0.5. Of a longer one as many frames are kept as there were;
+            a shorter one goes on backwards where it ends.
+        place: `(batch,)` in [0, 1], where the frames that are kept begin: 0 is the earliest, 1 the latest.
+    """
+    last = mel.shape[3] - 1
+    factor, place = factor.to(mel.device)[:, None], place.to(mel.device)[:, None]
+    begin = place * (last - last / factor).clamp_min(0)
+    frame = begin + torch.arange(last + 1, device=mel.device) / factor
+    return _between(mel, (last - (last - frame).abs()).clamp(0, last), 3)
+
+
+def shift_mels(mel: Tensor, source: Tensor) -> Tensor:
+    """Move each log-mel's spectrum, by interpolation between its bands.
+
+    Args:
+        mel: log-mel `(batch, channels, mels, frames)`.
+        source: `(batch, mels)` the band, in general between two, that is heard in each band afterwards.
+    """
+    return _between(mel, source.to(mel.device), 2)
+
+
+def _between(mel: Tensor, position: Tensor, axis: int) -> Tensor:
+    """Values at positions `(batch, size)` between the places of an axis, on the straight line between two."""
+    low = position.floor().long().clamp(0, mel.shape[axis] - 1)
+    high = (low + 1).clamp_max(mel.shape[axis] - 1)
+    shape = (len(mel), 1, -1, 1) if axis == 2 else (len(mel), 1, 1, -1)
+    share = (position - low).to(mel.dtype).view(shape)
+    below, above = (mel.gather(axis, index.view(shape).expand_as(mel)) for index in (low, high))
+    return torch.lerp(below, above, share)
+
+
 def mask_mels(mel: Tensor, first: Tensor, width: Tensor, fill: Tensor | None = None) -> Tensor:
     """Blank a band of mels in each clip.
 

@@ -12,8 +12,10 @@ _SHARES = (
 )  # fmt: skip
 _SIZES = (
     "mixup_alpha", "cutmix_alpha", "freq_mixstyle_alpha", "mixstyle_alpha", "roll_seconds", "shift_seconds",
-    "gain_db", "freq_mask", "time_mask", "mel_jitter_low", "mel_jitter_high",
+    "gain_db", "freq_mask", "time_mask", "mel_jitter_low", "mel_jitter_high", "time_stretch", "pitch_shift",
 )  # fmt: skip
+
+MAX_STRETCH = 0.5  # a window played in half the time is heard once forwards and once backwards
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,8 @@ class AugmentSpec:
     """What is done to a training batch; every draw comes from the job's seed.
 
     On the waveform, in this order: impulse response, time shift, noise; then the front end, with its mel
-    range jittered; then, on the log-mel: roll, gain, low-pass, mixup or CutMix, MixStyle, masks.
+    range jittered; then, on the log-mel: time stretch, pitch shift, roll, gain, low-pass, mixup or CutMix,
+    MixStyle, masks.
     """
 
     mixup_alpha: float = 0.3
@@ -52,6 +55,11 @@ class AugmentSpec:
     mixstyle_partner: str = "random"
     """Whose statistics are mixed in, by either MixStyle: ``random``, or ``crossdomain`` for a window of
     another device."""
+    time_stretch: float = 0.0
+    """Largest change of each window's length, as a share of it: 0.1 plays between 0.9 and 1.1 times as long.
+    The pitch stays. 0 is off."""
+    pitch_shift: float = 0.0
+    """Largest move of each window's spectrum up or down, in mel bands; the tempo stays. 0 is off."""
     roll_seconds: float = 0.125
     """Largest circular shift in time, either way."""
     shift_seconds: float = 0.0
@@ -92,6 +100,10 @@ class AugmentSpec:
         for name in _SIZES:
             value = getattr(self, name)
             require(value >= 0, f"augment: {name} is {value}; it must not be negative")
+        require(
+            self.time_stretch <= MAX_STRETCH,
+            f"augment: time_stretch is {self.time_stretch}; beyond {MAX_STRETCH} too little would be left",
+        )
         for name in ("mixup_rounds", "freq_masks", "time_masks"):
             require(getattr(self, name) > 0, f"augment: {name} is {getattr(self, name)}; use 1 or more")
         for name in ("freq_mixstyle", "mixstyle"):

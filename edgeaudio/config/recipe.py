@@ -81,11 +81,17 @@ class Recipe:
         return (1, 1, self.frontend.n_mels, self.frontend.frames(samples))
 
 
+_OF_MELS = (
+    "freq_mixstyle_p", "freq_mask", "low_pass_p", "mel_jitter_low", "mel_jitter_high", "time_stretch",
+    "pitch_shift",
+)  # fmt: skip
+
+
 def _check_augment(recipe: Recipe) -> None:
     """Refuse augmentation that the front end, the window or another setting would make nothing of."""
     name, spec, augment = recipe.name, recipe.frontend, recipe.augment
     if spec.kind == "waveform":
-        for setting in ("freq_mixstyle_p", "freq_mask", "low_pass_p", "mel_jitter_low", "mel_jitter_high"):
+        for setting in _OF_MELS:
             require(
                 not getattr(augment, setting),
                 f"{name}: augment.{setting} is {getattr(augment, setting):g}, but the network hears the "
@@ -110,6 +116,10 @@ def _check_augment(recipe: Recipe) -> None:
     require(
         augment.time_mask <= frames,
         f"{name}: augment.time_mask {augment.time_mask} is wider than the {frames} frames of a window",
+    )
+    require(
+        augment.pitch_shift < mels,
+        f"{name}: augment.pitch_shift {augment.pitch_shift:g} moves all of the {mels} mels away; lower it",
     )
     low, high = augment.mel_jitter_low, augment.mel_jitter_high
     require(

@@ -52,6 +52,28 @@ class Cut:
 
 
 @dataclass(frozen=True)
+class Axis:
+    """Places on the student's mels, from 0 at its lowest band to 1 at its highest."""
+
+    scale: str
+    """Mel scale."""
+    ends: tuple[float, float]
+    """Places 0 and 1 on that scale."""
+
+    @classmethod
+    def of(cls, spec: FrontEndSpec) -> Axis:
+        """The axis of a student's front end."""
+        lowest, highest = hz_to_mel(mel_edges(spec)[[1, -2]], spec.mel_scale)
+        return cls(spec.mel_scale, (float(lowest), float(highest)))
+
+    def place(self, spec: FrontEndSpec) -> Floats:
+        """`(mels,)` where the bands of a front end lie on the axis."""
+        lowest, highest = self.ends
+        centres = hz_to_mel(mel_edges(spec)[1:-1], self.scale)
+        return (centres - lowest) / max(highest - lowest, 1e-9)
+
+
+@dataclass(frozen=True)
 class Edge:
     """The smooth upper edge of each window's spectrum."""
 
@@ -59,16 +81,28 @@ class Edge:
     """`(batch,)` steepness over the student's mels."""
     offset: Floats
     """`(batch,)` how far up the edge lies; infinite where all is let through."""
-    scale: str
-    """Mel scale of the axis."""
-    axis: tuple[float, float]
-    """Places 0 and 1 on that scale: the student's lowest and highest mel band."""
+    axis: Axis
+    """What slope and offset are measured on."""
 
-    def place(self, spec: FrontEndSpec) -> Floats:
-        """`(mels,)` where the bands of a front end lie on the axis."""
-        lowest, highest = self.axis
-        centres = hz_to_mel(mel_edges(spec)[1:-1], self.scale)
-        return (centres - lowest) / max(highest - lowest, 1e-9)
+
+@dataclass(frozen=True)
+class Pitch:
+    """How far each window's spectrum is moved."""
+
+    rise: Floats
+    """`(batch,)` distance on the axis; negative is down."""
+    axis: Axis
+    """What it is measured on."""
+
+
+@dataclass(frozen=True)
+class Tempo:
+    """How each window is stretched in time."""
+
+    factor: Floats
+    """`(batch,)` times as long."""
+    place: Floats
+    """`(batch,)` where in [0, 1] that begins which is still heard of a longer one."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +122,10 @@ class Draws:
     """Rise of the lowest and of the highest mel edge in Hz."""
 
     # on the log-mel, in this order
+    tempo: Tempo | None = None
+    """Of the time stretch."""
+    pitch: Pitch | None = None
+    """Of the pitch shift."""
     roll: Floats | None = None
     """`(batch,)` circular shift in seconds."""
     decibels: Floats | None = None
@@ -151,8 +189,14 @@ def draw(recipe: Recipe, size: int, rng: np.random.Generator, devices: Sequence[
         snr = np.where(rng.random(size) < spec.noise_p, rng.uniform(*spec.noise_snr_db, size), np.inf)
         seed = int(rng.integers(2**62))
     jitter = _jitter(spec, rng) if spec.mel_jitter_low or spec.mel_jitter_high else None
+    tempo = pitch = None
+    if spec.time_stretch:
+        tempo = Tempo(rng.uniform(1 - spec.time_stretch, 1 + spec.time_stretch, size), rng.random(size))
+    if spec.pitch_shift:
+        bands_up = rng.uniform(-spec.pitch_shift, spec.pitch_shift, size)
+        pitch = Pitch(bands_up / max(front_end.n_mels - 1, 1), Axis.of(front_end))
     return Draws(
-        response, shift, snr, seed, jitter,
+        response, shift, snr, seed, jitter, tempo, pitch,
         roll, decibels, edge, cut, mixup, style, channel_style, bands, stretches,
     )  # fmt: skip
 
@@ -251,9 +295,7 @@ def _band(
 def _edge(spec: AugmentSpec, front_end: FrontEndSpec, size: int, rng: np.random.Generator) -> Edge:
     chosen = rng.random(size) < spec.low_pass_p
     slope, offset = rng.uniform(2, 8, size), rng.uniform(0, 5, size)
-    lowest, highest = hz_to_mel(mel_edges(front_end)[[1, -2]], front_end.mel_scale)
-    axis = float(lowest), float(highest)
-    return Edge(slope, np.where(chosen, offset, np.inf), front_end.mel_scale, axis)
+    return Edge(slope, np.where(chosen, offset, np.inf), Axis.of(front_end))
 
 
 def _response(

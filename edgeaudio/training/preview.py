@@ -54,6 +54,8 @@ _PARTS = (
     _Part("time shift", "shift_p", ("shift_seconds",)),
     _Part("noise", "noise_p", ("noise_p",), ("noise_snr_db",)),
     _Part("mel jitter", "", ("mel_jitter_low", "mel_jitter_high")),
+    _Part("time stretch", "", ("time_stretch",)),
+    _Part("pitch shift", "", ("pitch_shift",)),
     _Part("roll", "", ("roll_seconds",)),
     _Part("gain", "", ("gain_db",)),
     _Part("low-pass", "low_pass_p", ("low_pass_p",)),
@@ -114,6 +116,7 @@ def everything(recipe: Recipe, responses: str = "") -> Recipe:
         augment=AugmentSpec(
             mixup_alpha=5.0, cutmix_alpha=5.0, freq_mixstyle_p=1.0, freq_mixstyle_alpha=0.5, mixstyle_p=1.0,
             mixstyle_alpha=0.5, roll_seconds=third, shift_seconds=third,
+            time_stretch=0.3, pitch_shift=float(mels // 8),
             gain_db=0.0 if spec.log == "none" or spec.squared else 12.0,
             freq_mask=max(1, mels // 6), freq_masks=2, time_mask=max(1, frames // 6), time_masks=2,
             impulse_responses=responses, impulse_response_p=1.0 if responses else 0.0,
@@ -235,6 +238,11 @@ class _Scene:
             told.append(f"SNR {draws.snr[0]:.0f} dB")
         if draws.jitter is not None:
             told.append(" and ".join(_signed(hz, 0, "Hz") for hz in draws.jitter))
+        if draws.tempo is not None:
+            told.append(f"{draws.tempo.factor[0]:.2f} times as long")
+        if draws.pitch is not None:
+            bands = draws.pitch.rise[0] * (self.recipe.frontend.n_mels - 1)
+            told.append(_signed(bands, 1, "mels"))
         if draws.roll is not None:
             told.append(_signed(draws.roll[0], 2, "s"))
         if draws.decibels is not None:
@@ -261,11 +269,11 @@ def _half(draws: Draws) -> str:
     """Where the smooth edge of a low-pass is half way down."""
     edge = draws.edge
     assert edge is not None
-    lowest, highest = edge.axis
+    lowest, highest = edge.axis.ends
     place = 0.5 + edge.offset[0] / edge.slope[0]
     if place > 1:
         return "half above the highest band"
-    hz = mel_to_hz(np.asarray([lowest + place * (highest - lowest)]), edge.scale)[0]
+    hz = mel_to_hz(np.asarray([lowest + place * (highest - lowest)]), edge.axis.scale)[0]
     return f"half at {hz / 1000:.1f} kHz"
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from edgeaudio import augment
 from edgeaudio.config import FrontEndSpec
-from edgeaudio.training.draws import Cut, Draws, Edge, Mix, check_devices, draw
+from edgeaudio.training.draws import Cut, Draws, Edge, Mix, Pitch, check_devices, draw
 
 __all__ = ["Draws", "Mix", "check_devices", "draw", "labels", "view"]
 
@@ -20,14 +20,19 @@ __all__ = ["Draws", "Mix", "check_devices", "draw", "labels", "view"]
 def view(mel: Tensor, draws: Draws, spec: FrontEndSpec) -> Tensor:
     """A batch of log-mels `(batch, 1, mels, frames)` of one front end as the draws change it.
 
-    What acts on mels leaves waveforms `(batch, 1, 1, samples)` be: low-pass, freq-MixStyle and blanked bands;
-    CutMix takes a stretch of time.
+    What acts on mels leaves waveforms `(batch, 1, 1, samples)` be: time stretch, pitch shift, low-pass,
+    freq-MixStyle and blanked bands; CutMix takes a stretch of time.
 
     Args:
         mel: as the front end gives it, for sounds that the waveform's draws have been applied to.
         draws: of the batch.
         spec: the front end.
     """
+    if draws.tempo is not None and spec.kind != "waveform":
+        factor, place = (torch.from_numpy(values) for values in (draws.tempo.factor, draws.tempo.place))
+        mel = augment.stretch_frames(mel, factor, place)
+    if draws.pitch is not None and spec.kind != "waveform":
+        mel = augment.shift_mels(mel, _from_where(draws.pitch, spec))
     if draws.roll is not None:
         frames = np.rint(draws.roll * spec.sample_rate / spec.hop_length).astype(np.int64)
         mel = augment.roll_frames(mel, torch.from_numpy(frames))
@@ -53,12 +58,19 @@ def labels(values: Tensor, draws: Draws) -> Tensor:
     return values
 
 
+def _from_where(pitch: Pitch, spec: FrontEndSpec) -> Tensor:
+    """`(batch, mels)` which band of the front end is heard in each band after the move."""
+    place = pitch.axis.place(spec)
+    bands = np.arange(len(place), dtype=np.float64)
+    return torch.from_numpy(np.stack([np.interp(place - rise, place, bands) for rise in pitch.rise]))
+
+
 def _duller(mel: Tensor, edge: Edge, spec: FrontEndSpec) -> Tensor:
     rows = np.flatnonzero(np.isfinite(edge.offset))
     if not len(rows):
         return mel
     slope, offset = torch.from_numpy(edge.slope[rows]), torch.from_numpy(edge.offset[rows])
-    envelope = augment.low_pass_envelope(torch.from_numpy(edge.place(spec)), slope, offset)
+    envelope = augment.low_pass_envelope(torch.from_numpy(edge.axis.place(spec)), slope, offset)
     out = mel.clone()
     where = torch.from_numpy(rows).to(mel.device)
     out[where] = augment.low_pass(mel[where], envelope, spec)
