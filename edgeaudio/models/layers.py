@@ -163,6 +163,8 @@ class GeM(nn.Module):
 
 def global_average(x: Tensor) -> Tensor:
     """`(batch, channels, frequency, time)` → `(batch, channels)`."""
+    if x.is_mkldnn:  # trained in oneDNN's layout, which has no mean
+        x = x.to_dense()
     return x.mean(dim=(2, 3))
 
 

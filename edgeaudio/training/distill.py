@@ -26,6 +26,7 @@ from edgeaudio.training.chain import Chain, Stage, locked, publish
 from edgeaudio.training.job import RUN_TABLE, Job
 from edgeaudio.training.learning import Learning
 from edgeaudio.training.loggers import check as check_loggers
+from edgeaudio.training.memory import freed_memory_kept
 from edgeaudio.training.metrics import figure_of
 from edgeaudio.training.shipping import INTEGER, Shipping
 from edgeaudio.training.stored import WEIGHTS, load_network
@@ -79,6 +80,7 @@ class Outcome:
         return read_bundle(self.folder / "bundle")
 
 
+@freed_memory_kept()
 def run(
     job: Job,
     folder: Path,

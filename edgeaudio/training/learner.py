@@ -12,6 +12,7 @@ from edgeaudio.config import Recipe
 from edgeaudio.errors import RecipeError
 from edgeaudio.models import Model
 from edgeaudio.models.domain import DeviceHead
+from edgeaudio.training.blocked import reuse_inputs, to_blocked, to_dense, trains_blocked
 from edgeaudio.training.freezing import freeze
 from edgeaudio.training.inside import mixstyle_inside
 
@@ -50,7 +51,7 @@ class Tap:
             self._handle.remove()
 
     def _keep(self, _: nn.Module, __: Any, output: Tensor) -> None:
-        self.feature_map = output
+        self.feature_map = to_dense(output)
 
 
 def _last_map(model: nn.Module, shape: Sequence[int]) -> tuple[nn.Module, int] | None:
@@ -87,13 +88,14 @@ def _in_head(model: nn.Module, name: str) -> bool:
 class Learner(nn.Module):
     """A model with what is listened to, frozen and put beside it for its training."""
 
-    def __init__(self, model: nn.Module, recipe: Recipe, devices: int = 0) -> None:
+    def __init__(self, model: nn.Module, recipe: Recipe, devices: int = 0, full: bool = False) -> None:
         """Prepare a model.
 
         Args:
             model: log-mel → logits; it may be averaged and stored apart from the rest.
             recipe: its freezing, adversary and features.
             devices: known devices of the training clips.
+            full: it learns on a CPU in float32, so it may in oneDNN's layout.
 
         Raises:
             RecipeError: the model or the data lack what the recipe asks for.
@@ -115,6 +117,11 @@ class Learner(nn.Module):
                 f"train.device_adversary needs training clips of two or more devices, here are {devices}; "
                 "give the clips a device, or set it to 0"
             )
+        # a frozen batch norm has no gradient there, and MixStyle no layer
+        plain = full and not recipe.train.freeze and not self._handles
+        self._blocked = plain and trains_blocked(model, recipe.training_shape)
+        if self._blocked:
+            reuse_inputs(model)
         self.adversary = DeviceHead(self._tap.channels, devices) if self._tap and adversarial else None
 
     def close(self) -> None:
@@ -123,6 +130,7 @@ class Learner(nn.Module):
             handle.remove()
         if self._tap is not None:
             self._tap.close()
+        reuse_inputs(self.model, False)
         self.model.requires_grad_(True)
 
     def train(self, mode: bool = True) -> Learner:
@@ -134,7 +142,7 @@ class Learner(nn.Module):
 
     def forward(self, mel: Tensor) -> Heard:
         """Log-mel `(batch, 1, mels, frames)` → logits and what else the loss asks for."""
-        logits: Tensor = self.model(mel)
+        logits: Tensor = self.model(to_blocked(mel) if self._blocked else mel)
         if self._tap is None:
             return Heard(logits)
         feature_map, self._tap.feature_map = self._tap.feature_map, None

@@ -29,6 +29,7 @@ from edgeaudio.console import Console
 from edgeaudio.errors import RecipeError
 from edgeaudio.training.averaging import StepAverage
 from edgeaudio.training.epochs import seed_of
+from edgeaudio.training.memory import freed_memory_kept
 from edgeaudio.training.optimizers import build_optimizer
 from edgeaudio.training.prefetch import AHEAD, Prefetched
 from edgeaudio.training.processes import average_buffers, match_momentum, total_of
@@ -81,6 +82,7 @@ class Task(Generic[P, R]):
     """Figures of a model on held-out examples; `val_loss`, the lower the better, is among them."""
 
 
+@freed_memory_kept()
 def learn(
     task: Task[P, R],
     spec: TrainSpec,

@@ -62,7 +62,8 @@ def fit(
     """
     spec = recipe.train
     check_devices(recipe.augment, train.device_names, train.device_names)
-    learner = Learner(model, recipe, len(train.device_names))
+    full = fabric.device.type == "cpu" and spec.precision != "bf16"
+    learner = Learner(model, recipe, len(train.device_names), full)
     learner = learner.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     source = train.mel_source(recipe.frontend, fabric.device)
     truth = train.label_matrix(classes)
