@@ -109,6 +109,16 @@ def test_whatever_would_change_is_not_trained_so() -> None:
     assert not trains_blocked(nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.LazyLinear(3)), (1, 1, 9, 9))
 
 
+@pytest.mark.parametrize("name", ["dcase2024_baseline", "bc_resnet_1"])
+def test_a_relu_that_wrote_over_its_input_still_does_afterwards(name: str) -> None:
+    recipe = load_recipe(name)
+    model = made(recipe)
+    model.add_module("unused", nn.ReLU(inplace=True))
+    before = [module.inplace for module in model.modules() if isinstance(module, nn.ReLU)]
+    stepped(recipe, model, torch.randn(2, *recipe.input_shape[1:]), full=True)
+    assert [module.inplace for module in model.modules() if isinstance(module, nn.ReLU)] == before
+
+
 def test_the_trial_leaves_no_trace() -> None:
     recipe = load_recipe("dcase2024_baseline")
     model = made(recipe)

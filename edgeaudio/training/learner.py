@@ -120,8 +120,7 @@ class Learner(nn.Module):
         # a frozen batch norm has no gradient there, and MixStyle no layer
         plain = full and not recipe.train.freeze and not self._handles
         self._blocked = plain and trains_blocked(model, recipe.training_shape)
-        if self._blocked:
-            reuse_inputs(model)
+        self._reusing = reuse_inputs(model) if self._blocked else []
         self.adversary = DeviceHead(self._tap.channels, devices) if self._tap and adversarial else None
 
     def close(self) -> None:
@@ -130,7 +129,8 @@ class Learner(nn.Module):
             handle.remove()
         if self._tap is not None:
             self._tap.close()
-        reuse_inputs(self.model, False)
+        for relu in self._reusing:
+            relu.inplace = False
         self.model.requires_grad_(True)
 
     def train(self, mode: bool = True) -> Learner:
