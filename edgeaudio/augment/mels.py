@@ -76,14 +76,15 @@ def shift_mels(mel: Tensor, source: Tensor) -> Tensor:
 
     Args:
         mel: log-mel `(batch, channels, mels, frames)`.
-        source: `(batch, mels)` the band, in general between two, that is heard in each band afterwards.
+        source: `(batch, mels)` the band, in general between two, that is heard in each band afterwards; at least
+            0, at most `mels` − 1.
     """
     return _between(mel, source.to(mel.device), 2)
 
 
 def _between(mel: Tensor, position: Tensor, axis: int) -> Tensor:
     """Values at positions `(batch, size)` between the places of an axis, on the straight line between two."""
-    low = position.floor().long().clamp(0, mel.shape[axis] - 1)
+    low = position.floor().long()
     high = (low + 1).clamp_max(mel.shape[axis] - 1)
     shape = (len(mel), 1, -1, 1) if axis == 2 else (len(mel), 1, 1, -1)
     share = (position - low).to(mel.dtype).view(shape)

@@ -15,7 +15,7 @@ _SIZES = (
     "gain_db", "freq_mask", "time_mask", "mel_jitter_low", "mel_jitter_high", "time_stretch", "pitch_shift",
 )  # fmt: skip
 
-MAX_STRETCH = 0.5  # a window played in half the time is heard once forwards and once backwards
+_MAX_STRETCH = 0.5  # a window played in half the time is heard once forwards and once backwards
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,8 @@ class AugmentSpec:
             value = getattr(self, name)
             require(value >= 0, f"augment: {name} is {value}; it must not be negative")
         require(
-            self.time_stretch <= MAX_STRETCH,
-            f"augment: time_stretch is {self.time_stretch}; beyond {MAX_STRETCH} too little would be left",
+            self.time_stretch <= _MAX_STRETCH,
+            f"augment: time_stretch is {self.time_stretch}; beyond {_MAX_STRETCH} too little would be left",
         )
         for name in ("mixup_rounds", "freq_masks", "time_masks"):
             require(getattr(self, name) > 0, f"augment: {name} is {getattr(self, name)}; use 1 or more")
