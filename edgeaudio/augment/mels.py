@@ -76,8 +76,8 @@ def shift_mels(mel: Tensor, source: Tensor) -> Tensor:
 
     Args:
         mel: log-mel `(batch, channels, mels, frames)`.
-        source: `(batch, mels)` the band, in general between two, that is heard in each band afterwards; at least
-            0, at most `mels` − 1.
+        source: `(batch, mels)` the band, in general between two, that is heard in each band afterwards; from
+            0 to `mels` − 1.
     """
     return _between(mel, source.to(mel.device), 2)
 
