@@ -1,8 +1,9 @@
 """Write the tables in the READMEs of students and teachers: costs, published trainings, scores.
 
-    edgeaudio distill ESC10_FOLDER --folds all -o runs/esc10
+    edgeaudio distill ESC10_FOLDER --folds all … -o runs/esc10
     python benchmarks/tables.py runs/esc10
 
+The whole of the first command stands above the table of scores in the README of students.
 Costs are counted here and now. Accuracies are copied from the run's `report.json`; without a run the ones
 that stand in the file are kept.
 """

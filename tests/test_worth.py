@@ -22,3 +22,10 @@ def test_a_small_gain_is_explained(alone: float, student: float, teacher: float,
     assert told["gain"] == pytest.approx(student - alone)
     assert (", less than one: " in told["sentence"]) == (0 <= student - alone < 0.01)
     assert ("cost 0.50 points" in told["sentence"]) == (student < alone)
+
+
+def test_a_point_counts_as_one_however_the_means_round() -> None:
+    folds = [(0.8875, 0.9625), (0.95, 0.9625), (0.95, 0.925), (0.9625, 0.9375), (0.875, 0.8875)]
+    alone, student = (sum(shares) / 5 for shares in zip(*folds, strict=True))
+    assert 0 < 0.01 - (student - alone) < 1e-9
+    assert worth(alone, student, 0.9575, 400)["sentence"] == "The teachers bring +1.00 points on 400 clips"

@@ -25,7 +25,7 @@ def worth(alone: float, student: float, teacher: float, clips: int, share: bool 
     said = f"the teachers bring {100 * gain:+.2f} points on {clips} clips"
     if gain < 0:
         said = f"the teachers cost {-100 * gain:.2f} points on {clips} clips: {_why(alone, teacher, error)}"
-    elif gain < ENOUGH:
+    elif round(gain, 9) < ENOUGH:  # a point is a point, whatever the means of the folds round to
         said += f", less than one: {_why(alone, teacher, error)}"
     return {"gain": gain, "standard_error": error, "sentence": said[0].upper() + said[1:]}
 
