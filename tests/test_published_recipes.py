@@ -15,6 +15,7 @@ import pytest
 import soundfile
 import torch
 
+from edgeaudio.audio import window_starts
 from edgeaudio.config import DistillSpec, Recipe
 from edgeaudio.data import impulses, readers, waveforms
 from edgeaudio.losses import cross_entropy
@@ -84,7 +85,7 @@ BETWEEN_CLASS = {
     "train.warmup": "constant", "train.warmup_epochs": 10, "augment.mixup_alpha": 1.0,
     "augment.mixup_p": 1.0, "augment.mixup_shared": False, "augment.mixup_larger": False,
     "augment.gain_db": 6.0, "frontend.sample_rate": 20000, "model.input_samples": 30225,
-    "train.loss": "cross_entropy", **NO_STYLE, **NO_SHIFTS,
+    "train.loss": "cross_entropy", **NO_STYLE, **NO_SHIFTS, "hop_seconds": 0.3877,
 }  # fmt: skip
 
 PUBLISHED: dict[str, dict[str, Any]] = {
@@ -286,6 +287,12 @@ def test_rates_at_known_epochs(name: str, rates: dict[float, float]) -> None:
 
 
 # ── what is said in comments ─────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("name", ["micro_acdnet_esc50", "acdnet_esc50"])
+def test_ten_windows_of_a_clip_vote(name: str) -> None:
+    recipe = load(name)
+    assert len(window_starts(5 * 20_000, recipe.window_samples, recipe.hop_samples)) == 10
 
 
 @pytest.mark.parametrize(("tau", "mels", "params"), [(2, 3, 27_284), (3, 5, 54_168), (8, 7, 321_068)])

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from edgeaudio.errors import EdgeAudioError
 
 if TYPE_CHECKING:
-    from edgeaudio.config import PruneSpec
+    from edgeaudio.config import PruneSpec, Recipe
     from edgeaudio.training.job import Job
 
 T = TypeVar("T")
@@ -39,6 +39,7 @@ class Wanted:
     subset: str = ""
     alone: bool = False
     per_device: bool = False
+    all_clips: bool = False
 
 
 def build_job(wanted: Wanted) -> Job:
@@ -58,6 +59,8 @@ def build_job(wanted: Wanted) -> Job:
         raise EdgeAudioError(f"--set {tuning[0]} goes with --per-device; add it")
 
     learner, listened = chosen_recipes(wanted.student, wanted.teachers, of_recipes, wanted.checkpoints)
+    if wanted.all_clips:  # no best epoch can be told
+        learner, listened = _last_kept(learner), tuple(map(_last_kept, listened))
     default = {"epochs": PER_DEVICE_EPOCHS} if wanted.per_device else {}
     return Job(
         data=wanted.data,
@@ -68,12 +71,18 @@ def build_job(wanted: Wanted) -> Job:
         prune=_prune_spec(wanted.prune_to, pruning),
         devices=_section(DeviceSpec, default, tuning, "devices"),
         alone=wanted.alone,
+        all_clips=wanted.all_clips,
         fold=wanted.fold,
         seed=wanted.seed,
         skip_bad=wanted.skip_bad,
         settings=tuple(wanted.settings),
         columns=CsvColumns(wanted.path_column, wanted.label_column, wanted.subset),
     )
+
+
+def _last_kept(recipe: Recipe) -> Recipe:
+    kept = "last" if recipe.train.keep == "best" else recipe.train.keep
+    return replace(recipe, train=replace(recipe.train, keep=kept))
 
 
 def findable(limits: str) -> str | None:

@@ -56,6 +56,12 @@ FromOption = Annotated[
     ),
 ]
 FoldOption = Annotated[str | None, typer.Option(help="Fold to hold out as test (default: the first).")]
+AllClipsOption = Annotated[
+    bool,
+    typer.Option(
+        "--all-clips", help="Learn from the validation clips too; the last epoch's weights are kept."
+    ),
+]
 FoldsOption = Annotated[
     str | None, typer.Option(help="all: cross-validate over the official folds, with one report.")
 ]

@@ -12,6 +12,7 @@ from edgeaudio.answers import print_json
 from edgeaudio.cli.job import Wanted, build_job, name_of
 from edgeaudio.cli.options import (
     NAMES,
+    AllClipsOption,
     DataArgument,
     DeviceOption,
     FoldOption,
@@ -70,6 +71,7 @@ def distill(
     per_device: Annotated[
         bool, typer.Option("--per-device", help="A model of its own for each recording device as well.")
     ] = False,
+    all_clips: AllClipsOption = False,
     limits: LimitsOption = "dcase2024",
     prune_to: PruneOption = None,
     target: Annotated[str, typer.Option(help="Where the graph will run: a name under export/.")] = "x86",
@@ -117,7 +119,7 @@ def distill(
         Wanted(
             data, student, teacher or [DEMO_TEACHER], checkpoints or (), limits, prune_to, target, fold, seed,
             [*(settings or []), *_settings(short)], skip_bad, path_column, label_column, subset, alone,
-            per_device,
+            per_device, all_clips,
         )
     )  # fmt: skip
     if folds is not None:
@@ -146,6 +148,7 @@ def train(
             help="With --from: keep the first N blocks as they are, or all but the head with convs."
         ),
     ] = None,
+    all_clips: AllClipsOption = False,
     output: OutputOption = None,
     limits: LimitsOption = "none",
     prune_to: PruneOption = None,
@@ -173,7 +176,7 @@ def train(
     job = build_job(
         Wanted(
             data, model, (), checkpoints or (), limits, prune_to, target, fold, seed,
-            [*(settings or []), *frozen], skip_bad, path_column, label_column, subset,
+            [*(settings or []), *frozen], skip_bad, path_column, label_column, subset, all_clips=all_clips,
         )
     )  # fmt: skip
     if folds is not None:

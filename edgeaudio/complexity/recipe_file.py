@@ -10,7 +10,7 @@ from typing import Any
 from edgeaudio.config import AugmentSpec, DistillSpec, FrontEndSpec, Recipe, TrainSpec, require
 from edgeaudio.presets import PRESETS
 
-TEXTS = ("summary", "source", "licence", "window_seconds", "weights")
+TEXTS = ("summary", "source", "licence", "window_seconds", "hop_seconds", "weights")
 DEFAULTS = {"train": TrainSpec(), "augment": AugmentSpec(), "distill": DistillSpec()}
 
 

@@ -40,6 +40,9 @@ class Recipe:
     """What the model hears."""
     window_seconds: float = 1.0
     """Length of one inference."""
+    hop_seconds: float = 0.0
+    """From one window to the next where a clip is scored, in training and by the bundle; 0 is half a window.
+    All windows of a clip vote: denser ones cost more and are seldom worse."""
     weights: str = ""
     """Checkpoint that training starts from: a name of the catalogue or a path; empty is a fresh start."""
     train: TrainSpec = field(default_factory=TrainSpec)
@@ -51,12 +54,22 @@ class Recipe:
             self.window_seconds > 0,
             f"{self.name}: window_seconds is {self.window_seconds}; it must be positive",
         )
+        require(
+            0 <= self.hop_seconds <= self.window_seconds,
+            f"{self.name}: hop_seconds is {self.hop_seconds:g}; it must lie between 0 (half a window) and "
+            f"window_seconds ({self.window_seconds:g}), or sounds would go unheard",
+        )
         _check_augment(self)
 
     @property
     def window_samples(self) -> int:
         """Samples in one inference."""
         return round(self.window_seconds * self.frontend.sample_rate)
+
+    @property
+    def hop_samples(self) -> int:
+        """Samples from one window to the next where a clip is scored."""
+        return max(1, round(self.hop_seconds * self.frontend.sample_rate) or self.window_samples // 2)
 
     @property
     def input_shape(self) -> tuple[int, int, int, int]:

@@ -41,6 +41,7 @@ def summarise(outcome: Outcome) -> dict[str, Any]:
             "classes": list(outcome.clips.classes),
             "sample_rate": job.student.frontend.sample_rate,
             "split": {split: counts[split] for split in ("train", "val", "test")},
+            "all_clips": job.all_clips,
             "fold": outcome.fold,
             "devices": outcome.clips.devices,
             "warnings": list(found["warnings"]),
@@ -89,10 +90,11 @@ def examples(outcome: Outcome) -> list[Example]:
             chosen.append(k)
     source = test.mel_source(_picture(outcome.job.student.frontend), torch.device("cpu"))
     windows = test.grid.of_clip()
+    apart = max(1, round(outcome.job.window / outcome.job.hop))
     pictures = []
     for k in chosen:
-        # windows overlap by half: every other one laid side by side shows the clip
-        mels = source(windows[k][::2]).numpy()[:, 0]
+        # windows overlap: laid side by side, those a whole window apart show the clip
+        mels = source(windows[k][::apart]).numpy()[:, 0]
         pictures.append(
             Example(
                 label=answers[k][0],

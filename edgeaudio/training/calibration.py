@@ -62,10 +62,11 @@ def listed_calibration(path: Path, clips: Clips, train: WindowSet) -> NDArray[np
     if not rows:
         raise DataError(f"{path} names no clip; ranges are never made up")
     splits = {clips.name_of(clip): clip.split for clip in clips}
+    learnt = {clips.name_of(clips[position]) for position in train.positions}
     for name in dict.fromkeys(rows):
         if name not in splits:
             raise DataError(f"{path} names {name}, which is not among the clips of this run")
-        if splits[name] != "train":
+        if name not in learnt:
             raise DataError(
                 f"{path} names {name}, a {splits[name]} clip; ranges that have seen what they are tested on "
                 "make the integers look better than they are, so name training clips only"

@@ -39,6 +39,8 @@ class Job:
     """Whether each device gets a model of its own."""
     alone: bool = False
     """Train the student without its teachers too, to see what they are worth."""
+    all_clips: bool = False
+    """Learn from the validation clips too; then nothing is chosen by them but layers' integers."""
     fold: str | None = None
     """Fold that is held out as test."""
     seed: int = 0
@@ -78,7 +80,28 @@ class Job:
                     f"{recipe.name}: train.freeze = {recipe.train.freeze!r} keeps what a checkpoint holds; "
                     f"say which one: --from {recipe.name}=CHECKPOINT"
                 )
+        if self.all_clips:
+            self._check_unchosen()
         self._check_answers()
+
+    def _check_unchosen(self) -> None:
+        for role, recipe in (("student", self.student), *(("teacher", teacher) for teacher in self.teachers)):
+            wrong = {"keep": (recipe.train.keep, "last"), "patience": (recipe.train.patience, 0)}
+            for name, (value, needed) in wrong.items():
+                if value != needed:
+                    raise RecipeError(
+                        f"{recipe.name}: train.{name} = {value} goes by validation clips, and --all-clips "
+                        f"keeps none apart; --set {role}.train.{name}={needed}"
+                    )
+        asked = {
+            "fusion = learned": self.student.distill.fusion == "learned",
+            "--per-device": self.devices.epochs > 0,
+            "--prune-to": self.prune.limits is not None,
+        }
+        for name in (name for name, given in asked.items() if given):
+            raise RecipeError(
+                f"{name} goes by validation clips, and --all-clips keeps none apart; leave one out"
+            )
 
     def _check_answers(self) -> None:
         spec, count = self.student.distill, len(self.teachers)
@@ -123,7 +146,7 @@ class Job:
     @property
     def hop(self) -> int:
         """Samples between the windows that a clip is cut into when it is scored."""
-        return max(1, self.window // 2)
+        return self.student.hop_samples
 
     def command(self) -> str:
         """The command line that repeats the job."""
@@ -139,6 +162,8 @@ class Job:
             words += ["--prune-to", self.prune.limits]
         if self.alone:
             words.append("--alone")
+        if self.all_clips:
+            words.append("--all-clips")
         if self.devices.epochs:
             words.append("--per-device")
         for setting in self.settings:

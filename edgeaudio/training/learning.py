@@ -94,11 +94,8 @@ class Learning:
         others = [waveforms.prepare(table, rate, self.console)[1] for rate in other_rates]
         self.clips, self._waves, self._others = splits.split(table, job.seed, job.fold), waves, others
 
-        # a training clip is heard at four times as many places as it has windows
         self.sets = {
-            "train": self._windows("train", job.window, max(1, job.window // 4)),
-            "val": self._windows("val", job.window, job.hop),
-            "test": self._windows("test", job.window, job.hop),
+            split: self._windows(split, job.window, self._hop(split)) for split in ("train", "val", "test")
         }
 
         def make(folder: Path) -> dict[str, Any]:
@@ -107,14 +104,15 @@ class Learning:
 
         keys = [w.key for w in (waves, *others)]
         rows = [[c.labels, c.split, c.device, c.group] for c in self.clips]
-        settings = [keys, rows, job.window, self.clips.multi_label]
+        settings = [keys, rows, job.window, self.clips.multi_label, job.all_clips]
         stage = self.chain.run("data", settings, [], make)
         counts = self.clips.counts(lambda clip: clip.split)
         self._data = stage
+        learnt = ", learnt from too" if job.all_clips else ""
         self.console.stage(
             "data",
             f"{len(self.clips)} clips, {len(self.clips.classes)} classes: {counts['train']} train, "
-            f"{counts['val']} validation, {counts['test']} test",
+            f"{counts['val']} validation{learnt}, {counts['test']} test",
         )
         for warning in stage.result["warnings"]:
             self.console.warn(warning)
@@ -275,9 +273,8 @@ class Learning:
     def of_device(self, split: str, device: str) -> WindowSet | None:
         """Windows of one device's clips, as long as an inference; None where there is no such clip."""
         job, clips = self.job, self.clips
-        chosen = [i for i in clips.split_indices(split) if clips[i].device == device]
-        hop = max(1, job.window // 4) if split == "train" else job.hop
-        return self._laid(chosen, job.window, hop) if chosen else None
+        chosen = [i for i in self._positions(split) if clips[i].device == device]
+        return self._laid(chosen, job.window, self._hop(split)) if chosen else None
 
     def filled(self, windows: WindowSet) -> WindowSet | None:
         """The same clips with their digital silence filled with faint noise; None where there is none."""
@@ -332,7 +329,22 @@ class Learning:
         return [self.weights] if answers else []
 
     def _windows(self, split: str, window: int, hop: int) -> WindowSet:
-        return self._laid(self.clips.split_indices(split), window, hop)
+        return self._laid(self._positions(split), window, hop)
+
+    def _hop(self, split: str) -> int:
+        """Samples between the windows of one inference."""
+        if split == "test":
+            return self.job.hop
+        # a training clip is heard at four times as many places as it has windows; validation clips are judged
+        # after every epoch, so however densely clips are scored, those are judged as cheaply as ever
+        return max(1, self.job.window // (4 if split == "train" else 2))
+
+    def _positions(self, split: str) -> list[int]:
+        """The clips of a split; of the training all that are learnt from."""
+        positions = self.clips.split_indices
+        if split == "train" and self.job.all_clips:
+            return sorted(positions("train") + positions("val"))
+        return positions(split)
 
     def _laid(self, positions: list[int], window: int, hop: int) -> WindowSet:
         clips = self.clips
