@@ -18,9 +18,17 @@ WORDS = ["--all-clips", "--set", "student.hop_seconds=0.25", "--set", "student.d
 
 @pytest.fixture(scope="module")
 def run(scenes: Path, recipes: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Device c is heard by validation and test clips alone."""
     folder = tmp_path_factory.mktemp("all") / "run"
+    with (scenes / "clips.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if (row["split"], row["device"]) != ("train", "c")]
+    table = folder.parent / "clips.csv"
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows({**row, "path": str(scenes / row["path"])} for row in rows)
     done = edgeaudio(
-        "distill", scenes, "--student", recipes["student"], "--teacher", recipes["teacher"], *WORDS,
+        "distill", table, "--student", recipes["student"], "--teacher", recipes["teacher"], *WORDS,
         "--set", "student.train.epochs=2", "--set", "teacher.train.epochs=2", "-o", folder,
     )  # fmt: skip
     assert "validation, learnt from too" in done.stderr + done.stdout
@@ -63,6 +71,12 @@ def test_the_last_weights_are_kept_and_the_report_says_so(run: Path) -> None:
     report = json.loads((run / "report.json").read_text())
     assert "--all-clips" in report["reproduce"]["command"]
     assert "val was learnt from too" in (run / "report.html").read_text()
+
+
+def test_a_device_of_validation_clips_is_a_seen_one(run: Path) -> None:
+    report = json.loads((run / "report.json").read_text())
+    seen = {row["device"]: row["seen"] for row in report["test"]["per_device"]}
+    assert seen == {"a": True, "b": True, "c": True, "d": False}
 
 
 def test_the_bundle_scores_by_the_recipes_windows(run: Path) -> None:

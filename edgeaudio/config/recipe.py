@@ -41,8 +41,8 @@ class Recipe:
     window_seconds: float = 1.0
     """Length of one inference."""
     hop_seconds: float = 0.0
-    """From one window to the next where a clip is scored, in training and by the bundle; 0 is half a window.
-    All windows of a clip vote: denser ones cost more and are seldom worse."""
+    """From one window to the next where a held-out clip is scored, and by the bundle; 0 is half a window. All
+    windows of a clip vote. A student's counts; its teachers are scored by the same windows."""
     weights: str = ""
     """Checkpoint that training starts from: a name of the catalogue or a path; empty is a fresh start."""
     train: TrainSpec = field(default_factory=TrainSpec)

@@ -98,10 +98,11 @@ class Job:
             "--per-device": self.devices.epochs > 0,
             "--prune-to": self.prune.limits is not None,
         }
-        for name in (name for name, given in asked.items() if given):
-            raise RecipeError(
-                f"{name} goes by validation clips, and --all-clips keeps none apart; leave one out"
-            )
+        for name, given in asked.items():
+            if given:
+                raise RecipeError(
+                    f"{name} goes by validation clips, and --all-clips keeps none apart; leave one out"
+                )
 
     def _check_answers(self) -> None:
         spec, count = self.student.distill, len(self.teachers)
@@ -132,6 +133,11 @@ class Job:
                 f"{self.data}: its clips may have several labels, and {self.student.name} listens by dkd, "
                 "which knows one right class; --set student.distill.loss=kl"
             )
+
+    @property
+    def learnt_splits(self) -> tuple[str, ...]:
+        """The splits whose clips are learnt from."""
+        return ("train", "val") if self.all_clips else ("train",)
 
     @property
     def shipped_stage(self) -> str:

@@ -94,9 +94,7 @@ class Learning:
         others = [waveforms.prepare(table, rate, self.console)[1] for rate in other_rates]
         self.clips, self._waves, self._others = splits.split(table, job.seed, job.fold), waves, others
 
-        self.sets = {
-            split: self._windows(split, job.window, self._hop(split)) for split in ("train", "val", "test")
-        }
+        self.sets = {split: self._windows(split, job.window) for split in ("train", "val", "test")}
 
         def make(folder: Path) -> dict[str, Any]:
             (folder / TABLE).write_text(self.clips.to_csv(), encoding="utf-8")
@@ -274,7 +272,7 @@ class Learning:
         """Windows of one device's clips, as long as an inference; None where there is no such clip."""
         job, clips = self.job, self.clips
         chosen = [i for i in self._positions(split) if clips[i].device == device]
-        return self._laid(chosen, job.window, self._hop(split)) if chosen else None
+        return self._laid(chosen, job.window, self._hop(split, job.window)) if chosen else None
 
     def filled(self, windows: WindowSet) -> WindowSet | None:
         """The same clips with their digital silence filled with faint noise; None where there is none."""
@@ -328,23 +326,21 @@ class Learning:
     def _listening(self, answers: list[Stage]) -> list[Any]:
         return [self.weights] if answers else []
 
-    def _windows(self, split: str, window: int, hop: int) -> WindowSet:
-        return self._laid(self._positions(split), window, hop)
+    def _windows(self, split: str, window: int) -> WindowSet:
+        return self._laid(self._positions(split), window, self._hop(split, window))
 
-    def _hop(self, split: str) -> int:
-        """Samples between the windows of one inference."""
-        if split == "test":
+    def _hop(self, split: str, window: int) -> int:
+        """Samples between windows; only those of one inference are scored as densely as the student asks."""
+        if split == "test" and window == self.job.window:
             return self.job.hop
         # a training clip is heard at four times as many places as it has windows; validation clips are judged
         # after every epoch, so however densely clips are scored, those are judged as cheaply as ever
-        return max(1, self.job.window // (4 if split == "train" else 2))
+        return max(1, window // (4 if split == "train" else 2))
 
     def _positions(self, split: str) -> list[int]:
         """The clips of a split; of the training all that are learnt from."""
-        positions = self.clips.split_indices
-        if split == "train" and self.job.all_clips:
-            return sorted(positions("train") + positions("val"))
-        return positions(split)
+        wanted = self.job.learnt_splits if split == "train" else (split,)
+        return self.clips.indices(lambda clip: clip.split in wanted)
 
     def _laid(self, positions: list[int], window: int, hop: int) -> WindowSet:
         clips = self.clips
@@ -371,8 +367,7 @@ class Learning:
         if window == self.job.window:
             return self.sets[split]
         if (split, seconds) not in self._longer:
-            part = 4 if split == "train" else 2
-            self._longer[split, seconds] = self._windows(split, window, max(1, window // part))
+            self._longer[split, seconds] = self._windows(split, window)
         return self._longer[split, seconds]
 
     def _through_microphones(self, train: WindowSet, recipe: Recipe) -> None:

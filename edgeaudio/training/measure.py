@@ -113,7 +113,12 @@ def measure(
             **_filled(filled, student, job, integer_graph),
             "per_class": _per_class(clips, {role: metrics[role] for role in shown}),
             "per_device": _per_device(
-                clips, held_out, {role: scores[role] for role in shown}, test.truth, metrics["student"].figure
+                clips,
+                job.learnt_splits,
+                held_out,
+                {role: scores[role] for role in shown},
+                test.truth,
+                metrics["student"].figure,
             ),
         },
         "parity": [row.to_json() for row in parity],
@@ -210,12 +215,17 @@ def _per_class(clips: Clips, metrics: dict[str, AnyMetrics]) -> list[dict[str, A
 
 
 def _per_device(
-    clips: Clips, held_out: Clips, scores: dict[str, NDArray[np.float32]], truth: Truth, figure: str
+    clips: Clips,
+    learnt: Sequence[str],
+    held_out: Clips,
+    scores: dict[str, NDArray[np.float32]],
+    truth: Truth,
+    figure: str,
 ) -> list[dict[str, Any]]:
     if not clips.devices:
         return []
     names = [clip.device for clip in held_out]
-    trained = {clip.device for clip in clips if clip.split == "train"}
+    trained = {clip.device for clip in clips if clip.split in learnt}
     by_role = {role: quality_by(names, values, truth) for role, values in scores.items()}
     return [
         {
