@@ -70,7 +70,10 @@ def test_the_last_weights_are_kept_and_the_report_says_so(run: Path) -> None:
     assert {recipe.train.keep for recipe in (job.student, *job.teachers)} == {"last"}
     report = json.loads((run / "report.json").read_text())
     assert "--all-clips" in report["reproduce"]["command"]
-    assert "val was learnt from too" in (run / "report.html").read_text()
+    page = (run / "report.html").read_text()
+    assert "val was learnt from too" in page
+    assert "their curves say nothing about unheard sounds" in page
+    assert "tells of overfitting" not in page
 
 
 def test_a_device_of_validation_clips_is_a_seen_one(run: Path) -> None:
